@@ -1,0 +1,1 @@
+"""Settings: environment variables `SQUIB_…` (nested with `__`), then the TOML file that SQUIB_CONFIG names."""
