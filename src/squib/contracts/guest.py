@@ -2,7 +2,8 @@
 
     GET  /health                       Health; any authenticated request renews the guest's lease
     POST /resume           Resume      Health: after a restore, before anything else: a new epoch begins
-    GET  /events?after=E:n             SSE of GuestEvent, `id: E:n`, comments as heartbeats; never ends by itself
+    GET  /events?after=E:n             SSE of GuestEvent, `id: E:n`, comments as heartbeats; never ends by itself.
+                                       Lost events first..last are one `runtime.gap` with n = last in their place
     GET  /logs                         text/plain: the supervisor's own log, bounded
     POST /run              RunRequest  202 RunStatus; the same run_id again answers that run's status
     GET  /run                          RunStatus; 404 where nothing has run
@@ -17,7 +18,7 @@
                                        commit of everything uncommitted, made with an index of its own) with
                                        GitState as JSON in the header `Squib-Git`; 204 where nothing is new
     GET  /git/diff?base                text/x-diff: the work tree, untracked files included, against `base`
-    POST /files/write?path&mode        body: the bytes -> FileEntry; parents are made
+    POST /files/write?path&mode        body: the bytes -> FileEntry; parents are made; `mode` in octal digits
     GET  /files/read?path&offset&limit application/octet-stream
     GET  /files/list?path&depth        FileList
     GET  /files/archive                application/gzip: a tar of the workspace
