@@ -8,8 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Where the agents' command lines are installed: never in the checkout, which a sandbox's user may not read.
-TOOLS = Path(os.environ.get("SQUIB_TEST_TOOLS", "/opt/squib-tools"))
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+_TOOLS = Path("/opt/squib-tools") if os.geteuid() == 0 else _CACHE / "squib-tools"
+#: Where `scripts/setup test` puts the agents' command lines: never in the checkout, which a sandbox may not read.
+TOOLS = Path(os.environ.get("SQUIB_TEST_TOOLS") or _TOOLS)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """The house keeps its own rules: what the checks, the locks and the test helpers promise."""
 
+import ast
 import os
 import stat
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,35 @@ from tests import leaks
 from tests.needs import lack
 
 ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "squib"
+
+
+def _imports(room: str) -> Iterator[tuple[str, str]]:
+    place = SOURCE / room
+    for path in place.rglob("*.py") if place.is_dir() else [place]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                yield str(path.relative_to(ROOT)), name
+
+
+def test_every_room_has_its_import_contract() -> None:
+    rooms = {path.stem for path in SOURCE.iterdir() if path.name.endswith(".py") or (path / "__init__.py").exists()}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    bound = {module.removeprefix("squib.") for contract in contracts for module in contract["source_modules"]}
+    assert rooms - {"__init__", "__main__"} <= bound
+
+
+@pytest.mark.parametrize(
+    ("room", "packages"),
+    [("contracts", set()), ("agents", set()), ("guest", {"h11", "wsproto"}), ("paths.py", set())],
+)
+def test_what_must_start_fast_and_anywhere_imports_little(room: str, packages: set[str]) -> None:
+    allowed = sys.stdlib_module_names | packages | {"squib"}
+    foreign = [(path, name) for path, name in _imports(room) if name.split(".")[0] not in allowed]
+    assert foreign == []
 
 
 def test_a_sandbox_can_traverse_the_shared_directory_and_name_a_socket_in_it(shared_tmp: Path) -> None:
