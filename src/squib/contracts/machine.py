@@ -80,3 +80,5 @@ class Machine:
     cgroups: tuple[str, ...] = ()
     sandbox_id: str | None = None  # once claimed
     task_id: str | None = None
+    expires_at: float | None = None  # once claimed: the host ends it then, seconds since 1970
+    warm: bool = False  # it waited in the pool before it was claimed
