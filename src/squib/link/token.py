@@ -1,0 +1,14 @@
+"""A guest's token: derived from the installation's key and the machine's id, so that none need be stored."""
+
+import hashlib
+import hmac
+
+
+def guest_token(key: bytes, machine_id: str) -> str:
+    """The bearer token of that machine's guest: 64 hex digits of HMAC-SHA256."""
+    return hmac.new(key, machine_id.encode(), hashlib.sha256).hexdigest()
+
+
+def token_digest(token: str) -> str:
+    """What the guest may know of its token (GuestConfig.token_sha256): 64 hex digits."""
+    return hashlib.sha256(token.encode()).hexdigest()
