@@ -1,0 +1,57 @@
+"""An event stream as an ASGI answer: frames as the store gives them, ready to send.
+
+Starlette's StreamingResponse does the same through an anyio task group of two tasks a client; a server with thousands
+of silent clients pays for that in memory, so here one task sends and the request's own waits for the client to go.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+from prometheus_client import Gauge
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from squib.contracts.guest import SSE
+
+HEARTBEAT = b": heartbeat\n\n"
+
+
+class Frames(Protocol):
+    """What `store.events.follow` yields; no data where nothing happened for the time of a heartbeat."""
+
+    @property
+    def data(self) -> bytes:
+        """Whole SSE frames."""
+
+
+class EventStream(Response):
+    """Sends frames until they end or the client goes, whichever is first; then the source is closed."""
+
+    media_type = SSE
+
+    def __init__(self, source: AsyncGenerator[Frames, None], open_streams: Gauge) -> None:
+        self.source, self.open_streams = source, open_streams
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        with self.open_streams.track_inprogress():
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(self._send_all(send))
+                # After the last chunk the server says `disconnect` as well, so this ends either way.
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                sender.cancel()
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        # The head must reach the client now, not with the first event.
+        await send({"type": "http.response.body", "body": b": open\n\n", "more_body": True})
+        async with aclosing(self.source) as source:
+            async for frames in source:
+                await send({"type": "http.response.body", "body": frames.data or HEARTBEAT, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
