@@ -12,7 +12,7 @@ from httpx2.websockets import AsyncWebSocketSession, WebSocketNetworkError, WebS
 
 from squib.client import endpoints, retry
 from squib.client.connection import STREAM_SECONDS, Server, arguments, reply
-from squib.client.endpoints import Call, EventPage, Page, Token
+from squib.client.endpoints import Call, EventPage, Info, Me, Page, Token
 from squib.client.feed import Feed
 from squib.client.pty import MAX_MESSAGE_BYTES, AsyncPty
 from squib.contracts.errors import SquibError
@@ -47,11 +47,11 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def info(self) -> dict[str, Any]:
+    async def info(self) -> Info:
         """The server's version, drivers and agents."""
         return await self.call(endpoints.info())
 
-    async def me(self) -> dict[str, Any]:
+    async def me(self) -> Me:
         """Whose token this is."""
         return await self.call(endpoints.me())
 
@@ -140,7 +140,7 @@ class Tasks:
             page = await self.list(states=states, labels=labels, cursor=cursor, limit=limit)
             for task in page.tasks:
                 yield task
-            cursor = page.cursor
+            cursor = page.next
             if cursor is None:
                 return
 

@@ -43,10 +43,10 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some tasks, newest first; `cursor` asks for those after them, None where there are none."""
+    """Some tasks, newest first; `next` is the cursor of those after them, None on the last page."""
 
     tasks: list[Task]
-    cursor: str | None = None
+    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,23 @@ class Token:
     created_at: float = 0.0
     last_used_at: float | None = None
     secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the server offers. An empty list: the server does not know."""
+
+    version: str
+    default_agent: str = ""
+    agents: list[str] = field(default_factory=list)
+    drivers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Whose token it is."""
+
+    id: str
 
 
 def failure(reply: Reply) -> SquibError:
@@ -244,11 +261,11 @@ def revoke_token(token_id: str) -> Call[None]:
     return Call("DELETE", f"{API}/tokens/{quote(token_id, safe='')}", _nothing, repeatable=True)
 
 
-def info() -> Call[dict[str, Any]]:
-    """GET /info: version, drivers, agents."""
-    return _get("/info", _json)
+def info() -> Call[Info]:
+    """GET /info."""
+    return _get("/info", _as(Info))
 
 
-def me() -> Call[dict[str, Any]]:
-    """GET /me: whose token it is."""
-    return _get("/me", _json)
+def me() -> Call[Me]:
+    """GET /me."""
+    return _get("/me", _as(Me))

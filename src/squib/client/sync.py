@@ -10,7 +10,7 @@ import httpx2
 
 from squib.client import endpoints, retry
 from squib.client.connection import STREAM_SECONDS, Server, arguments, reply
-from squib.client.endpoints import Call, EventPage, Page, Token
+from squib.client.endpoints import Call, EventPage, Info, Me, Page, Token
 from squib.client.feed import Feed
 from squib.contracts.errors import SquibError
 from squib.contracts.event import Event
@@ -44,11 +44,11 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> Info:
         """The server's version, drivers and agents."""
         return self.call(endpoints.info())
 
-    def me(self) -> dict[str, Any]:
+    def me(self) -> Me:
         """Whose token this is."""
         return self.call(endpoints.me())
 
@@ -118,7 +118,7 @@ class Tasks:
         while True:
             page = self.list(states=states, labels=labels, cursor=cursor, limit=limit)
             yield from page.tasks
-            cursor = page.cursor
+            cursor = page.next
             if cursor is None:
                 return
 

@@ -1,0 +1,39 @@
+"""Types of options that several commands share, and how their text is read."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter, Token
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(text: str) -> int:
+    """Read a duration such as 90, 90s, 10m, 2h or 1d. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no duration: use 90s, 10m, 2h or 1d")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _duration(_: Any, tokens: Sequence[Token]) -> int:
+    return seconds(tokens[0].value)
+
+
+def _pairs(_: Any, tokens: Sequence[Token]) -> dict[str, str]:
+    found = {}
+    for token in tokens:
+        key, equals, value = token.value.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{token.value!r} is not of the form KEY=VALUE")
+        found[key] = value
+    return found
+
+
+Json = Annotated[bool, Parameter("--json", negative=(), help="Print JSON, for programs.")]
+Duration = Annotated[int, Parameter(converter=_duration, n_tokens=1)]
+Labels = Annotated[
+    dict[str, str],
+    Parameter("--label", converter=_pairs, n_tokens=1, accepts_keys=False, consume_multiple=False),
+]
