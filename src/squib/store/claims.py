@@ -1,0 +1,125 @@
+"""Leases: who may work on a task. A later claim moves the token on, and the earlier holder's writes are refused."""
+
+import json
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+from squib.contracts.errors import LeaseLost
+from squib.store import encode, rows
+from squib.store.database import Database, Tx
+from squib.store.lease import Lease
+from squib.store.tables import tasks
+
+_t = tasks.c
+# Literal, so that both planners see that the partial indices fit.
+_WAITING = sa.text("lease_worker IS NULL AND finished_at IS NULL")
+_LEASED = sa.text("lease_worker IS NOT NULL AND finished_at IS NULL")
+
+
+class Claims:
+    """What a worker does with leases. Part of `Tasks`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, worker: str, *, seconds: float, task_id: str | None = None) -> Lease | None:
+        """Lease a task that is not finished and nobody's: one whose lease is over, else the one that waits longest.
+
+        None where there is none (or, with `task_id`, where that one is not to be had). Raises StoreUnavailable.
+        """
+
+        def work(tx: Tx) -> Lease | None:
+            for pick in _picks(tx, task_id):
+                values = {
+                    "lease_worker": worker,
+                    "lease_token": _t.lease_token + 1,
+                    "lease_until": tx.now + seconds,
+                }
+                update = tasks.update().where(_t.id == pick.scalar_subquery()).values(values)
+                until = time.time() + seconds
+                if (got := tx.execute(update.returning(_t.id, _t.lease_token)).one_or_none()) is not None:
+                    return Lease(got.id, got.lease_token, worker, until)
+            return None
+
+        return await self._database.write(work)
+
+    async def renew(self, lease: Lease, seconds: float) -> Lease:
+        """Hold the lease until `seconds` from now. Raises LeaseLost, StoreUnavailable."""
+        until = time.time() + seconds
+        await self._fenced(lease, lambda tx: {"lease_until": tx.now + seconds})
+        return Lease(lease.task_id, lease.token, lease.worker, until)
+
+    async def release(self, lease: Lease) -> None:
+        """Give the task back: another worker may have it at once. A lease that was lost is none to give back."""
+
+        def work(tx: Tx) -> None:
+            update = tasks.update().where(_t.id == lease.task_id, _t.lease_token == lease.token)
+            values = {"lease_worker": None, "lease_until": 0.0, "lease_token": _t.lease_token + 1}
+            found = tx.execute(update.values(values).returning(_t.finished_at)).one_or_none()
+            if found is not None and found.finished_at is None:
+                tx.wake("queue")
+
+        await self._database.write(work, repeatable=True)
+
+    async def update(self, lease: Lease, **columns: Any) -> None:
+        """Set turn, attempt, started_at, sandbox_id, driver, base_commit, head_commit, result, error, usage, sandbox.
+
+        Also after the task has ended (what it used is known late). Raises LeaseLost, StoreUnavailable.
+        """
+        values = rows.columns(columns)
+        await self._fenced(lease, lambda _: values)
+
+    async def progress(self, lease: Lease) -> dict[str, Any]:
+        """The worker's own notes, from this lease or an earlier one; empty at first. Raises LeaseLost."""
+        query = sa.select(_t.progress).where(_t.id == lease.task_id, _t.lease_token == lease.token)
+        found = await self._database.read(lambda tx: tx.execute(query).scalar_one_or_none())
+        if found is None:
+            raise lost(lease)
+        notes: dict[str, Any] = json.loads(found)
+        return notes
+
+    async def save_progress(self, lease: Lease, notes: dict[str, Any]) -> None:
+        """Replace the worker's notes. Raises LeaseLost, StoreUnavailable."""
+        text = encode.column(notes)
+        await self._fenced(lease, lambda _: {"progress": text})
+
+    async def waiting(self, limit: int = 100) -> list[str]:
+        """Ids that could be claimed now: those whose lease is over first, then those that wait longest."""
+
+        def work(tx: Tx) -> list[str]:
+            found = [tx.execute(query.limit(limit)).scalars().all() for query in _claimable(tx)]
+            return [i for ids in found for i in ids][:limit]
+
+        return await self._database.read(work)
+
+    async def _fenced(self, lease: Lease, values: Any) -> None:
+        """Update the row as long as the token is still this lease's."""
+
+        def work(tx: Tx) -> None:
+            update = tasks.update().where(_t.id == lease.task_id, _t.lease_token == lease.token)
+            if tx.execute(update.values(values(tx))).rowcount != 1:
+                raise lost(lease)
+
+        await self._database.write(work, repeatable=True)
+
+
+def lost(lease: Lease) -> LeaseLost:
+    """The error that ends a worker's part in a task."""
+    return LeaseLost(f"the lease of {lease.worker} on {lease.task_id} has moved on")
+
+
+def _claimable(tx: Tx) -> list["sa.Select[Any]"]:
+    over = sa.select(_t.id).where(_LEASED, _t.lease_until <= tx.now).order_by(_t.lease_until, _t.id)
+    free = sa.select(_t.id).where(_WAITING, _t.claim_at <= tx.now).order_by(_t.claim_at, _t.id)
+    return [over, free]
+
+
+def _picks(tx: Tx, task_id: str | None) -> list["sa.Select[Any]"]:
+    picks = []
+    for query in _claimable(tx):
+        one = query.where(_t.id == task_id) if task_id is not None else query
+        one = one.limit(1)
+        picks.append(one.with_for_update(skip_locked=True) if tx.postgres else one)
+    return picks
