@@ -3,9 +3,6 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from squib.cli import bundle, connect, exits, git, options
 from squib.cli.exits import Refused
@@ -35,7 +32,7 @@ def apply(
     *,
     repo: Path = Path(),
     branch: str | None = None,
-    force: Annotated[bool, Parameter(negative=())] = False,
+    force: bool = False,
     json: options.Json = False,
 ) -> int:
     """Bring a task's result into a local repository as a branch.

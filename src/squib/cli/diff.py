@@ -1,9 +1,6 @@
 """`squib diff`."""
 
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from squib.cli import connect, exits, options
 from squib.cli.output import say, say_json
@@ -15,7 +12,7 @@ def diff(
     task: str,
     /,
     *,
-    stat: Annotated[bool, Parameter(negative=())] = False,
+    stat: bool = False,
     json: options.Json = False,
 ) -> int:
     """Print a task's patch, exactly as it is kept.

@@ -1,9 +1,5 @@
 """`squib events`."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from squib.cli import connect, exits, options
 from squib.cli.follow import follow as attend
 from squib.cli.follow import printer
@@ -14,7 +10,7 @@ def events(
     /,
     *,
     after: int = 0,
-    follow: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = False,
     json: options.Json = False,
 ) -> int:
     """Print a task's events.

@@ -2,9 +2,6 @@
 
 import itertools
 import time
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from squib.cli import connect, exits, options
 from squib.cli.output import clean, say, say_json, table
@@ -15,7 +12,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 def list_(
     *,
-    state: Annotated[tuple[TaskState, ...], Parameter(negative=())] = (),
+    state: tuple[TaskState, ...] = (),
     label: options.Labels | None = None,
     limit: int = 50,
     json: options.Json = False,
@@ -25,7 +22,7 @@ def list_(
     Args:
         state: Only those in this state; may be given again.
         label: Only those with this label KEY=VALUE; may be given again.
-        limit: How many at most.
+        limit: How many at most; 50 where absent.
         json: Print one task a line as JSON.
     """
     if limit < 1:

@@ -31,9 +31,7 @@ def _pairs(_: Any, tokens: Sequence[Token]) -> dict[str, str]:
     return found
 
 
-Json = Annotated[bool, Parameter("--json", negative=(), help="Print JSON, for programs.")]
-Duration = Annotated[int, Parameter(converter=_duration, n_tokens=1)]
-Labels = Annotated[
-    dict[str, str],
-    Parameter("--label", converter=_pairs, n_tokens=1, accepts_keys=False, consume_multiple=False),
-]
+Json = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
+Duration = Annotated[int, Parameter(converter=_duration, n_tokens=1, metavar="TIME")]
+_LABEL = Parameter("--label", metavar="KEY=VALUE", converter=_pairs, n_tokens=1, accepts_keys=False)
+Labels = Annotated[dict[str, str], _LABEL]

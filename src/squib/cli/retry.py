@@ -1,9 +1,5 @@
 """`squib retry`."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from squib.cli import connect, exits, options
 from squib.cli.output import say, say_json
 from squib.cli.run import attend
@@ -13,7 +9,7 @@ def retry(
     task: str,
     /,
     *,
-    detach: Annotated[bool, Parameter(negative=())] = False,
+    detach: bool = False,
     json: options.Json = False,
 ) -> int:
     """Start an ended task again as a new one.

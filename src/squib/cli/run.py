@@ -4,9 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from rich.progress import Progress
 
 from squib.cli import bundle, connect, exits, options
@@ -34,7 +32,7 @@ def run(
     keep: options.Duration = 0,
     timeout: options.Duration = _SECONDS,
     label: options.Labels | None = None,
-    detach: Annotated[bool, Parameter(negative=())] = False,
+    detach: bool = False,
     json: options.Json = False,
 ) -> int:
     """Submit a task, follow it, and say what to do with the result.
@@ -50,7 +48,7 @@ def run(
         sandbox: Which driver makes the sandbox; the strongest that boots where absent.
         test: A command that says by its exit status whether the work is good.
         keep: How long the sandbox waits for another prompt after a turn, such as 10m (see 'squib send').
-        timeout: When the whole task is ended, such as 30m.
+        timeout: When the whole task is ended, such as 30m; 1h where absent.
         label: A label KEY=VALUE, for 'squib list'; may be given again.
         detach: Return at once, and leave the task to the server.
         json: Print the task as JSON once it has ended (at once with --detach), and nothing else.

@@ -1,9 +1,5 @@
 """`squib send`."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from squib.cli import connect, exits, options
 from squib.cli.output import say, say_json
 from squib.cli.run import attend
@@ -14,7 +10,7 @@ def send(
     prompt: str,
     /,
     *,
-    detach: Annotated[bool, Parameter(negative=())] = False,
+    detach: bool = False,
     json: options.Json = False,
 ) -> int:
     """Give a task one more turn in the same sandbox.
