@@ -59,12 +59,6 @@ class Artifacts:
         await asyncio.to_thread(_retire, folder, name, {target.name, before})
         return artifact
 
-    async def list(self, task_id: str) -> list[Artifact]:
-        """The task's artifacts by name."""
-        query = sa.select(artifacts).where(_a.task_id == task_id).order_by(_a.name)
-        found = await self._database.read(lambda tx: tx.execute(query).all())
-        return [_artifact(row) for row in found]
-
     async def open(self, task_id: str, name: str) -> tuple[Artifact, Path]:
         """The artifact and its file. Raises NotFound."""
         query = sa.select(artifacts).where(_a.task_id == task_id, _a.name == name)
@@ -86,12 +80,18 @@ class Artifacts:
         await asyncio.to_thread(self._sweep, gone, kept)
         return len(gone)
 
-    def _sweep(self, gone: "list[tuple[str, str]]", kept: "set[tuple[str, str]]") -> None:
+    def _sweep(self, gone: list[tuple[str, str]], kept: set[tuple[str, str]]) -> None:
         files.remove([self._directory / folder / file for folder, file in gone])
         files.remove(files.garbage(self._directory, {self._directory / folder / file for folder, file in kept}))
         for folder in self._directory.glob("task-*"):
             if not any(folder.iterdir()):
                 folder.rmdir()
+
+    async def list(self, task_id: str) -> list[Artifact]:
+        """The task's artifacts by name."""
+        query = sa.select(artifacts).where(_a.task_id == task_id).order_by(_a.name)
+        found = await self._database.read(lambda tx: tx.execute(query).all())
+        return [_artifact(row) for row in found]
 
 
 def _check(task_id: str, name: str) -> None:

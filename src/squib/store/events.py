@@ -146,7 +146,7 @@ def _rows(tx: Tx, task_id: str, after: int, limit: int) -> list[tuple[int, str, 
         .where(summed.c.before < _MAX_PAGE_CHARS)
         .order_by(summed.c.seq)
     )
-    return [(r[0], r[1], r[2]) for r in tx.execute(query)]
+    return [(r.seq, r.type, r.body) for r in tx.execute(query)]
 
 
 def _frames(tx: Tx, task_id: str, cursor: int) -> Frames | None:
@@ -158,7 +158,7 @@ def _frames(tx: Tx, task_id: str, cursor: int) -> Frames | None:
     head = tx.execute(sa.select(tasks.c.finished_at).where(tasks.c.id == task_id)).one_or_none()
     if head is None:
         raise NotFound(f"there is no task {task_id}")
-    return Frames(b"", cursor, True) if head[0] is not None else None
+    return Frames(b"", cursor, True) if head.finished_at is not None else None
 
 
 def _event(task_id: str, seq: int, body: str) -> Event:

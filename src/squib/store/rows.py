@@ -16,7 +16,7 @@ from squib.store.tables import tasks
 
 #: What a worker may set; the rest moves by transitions alone.
 _PLAIN = frozenset({"turn", "attempt", "started_at", "sandbox_id", "driver", "base_commit", "head_commit", "result"})
-_JSON = frozenset({"error", "usage", "sandbox"})
+_JSON = frozenset({"error", "usage", "sandbox", "progress"})
 _HIDDEN = {"sandbox", "progress", "guest_cursor", "owner", "idempotency_key", "request_digest", "upload"}
 SHOWN = [c for c in tasks.c if c.name not in _HIDDEN]
 

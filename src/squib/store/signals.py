@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 
 
 class _Topic:
-    __slots__ = ("subscribers", "version", "waiters")
+    __slots__ = ("name", "subscribers", "version", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.version = 0
         self.subscribers = 0
         self.waiters: set[asyncio.Future[bool]] = set()
@@ -21,20 +22,20 @@ class _Topic:
 class Subscription:
     """One subscriber's view of a topic."""
 
-    __slots__ = ("_topic", "seen")
+    __slots__ = ("seen", "topic")
 
     def __init__(self, topic: _Topic) -> None:
-        self._topic = topic
+        self.topic = topic
         self.seen = topic.version
 
     def catch_up(self) -> int:
         """Take all wake-ups so far as seen; the number of the last one."""
-        self.seen = self._topic.version
+        self.seen = self.topic.version
         return self.seen
 
     async def wait(self, timeout: float) -> bool:
         """Whether a wake-up has come since the last `wait`, waiting up to `timeout` seconds for one."""
-        topic = self._topic
+        topic = self.topic
         if topic.version == self.seen:
             loop = asyncio.get_running_loop()
             woken: asyncio.Future[bool] = loop.create_future()
@@ -64,14 +65,25 @@ class Signals:
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
         """Subscribe to `events:ID`, `control:ID` or `queue` for the length of the block."""
-        entry = self._topics.setdefault(topic, _Topic())
-        entry.subscribers += 1
+        subscription = self.open(topic)
         try:
-            yield Subscription(entry)
+            yield subscription
         finally:
-            entry.subscribers -= 1
-            if not entry.subscribers:
-                self._topics.pop(topic, None)
+            self.close(subscription)
+
+    def open(self, topic: str) -> Subscription:
+        """Subscribe until `close`."""
+        if (entry := self._topics.get(topic)) is None:
+            entry = self._topics[topic] = _Topic(topic)
+        entry.subscribers += 1
+        return Subscription(entry)
+
+    def close(self, subscription: Subscription) -> None:
+        """End a subscription that `open` began."""
+        entry = subscription.topic
+        entry.subscribers -= 1
+        if not entry.subscribers:
+            del self._topics[entry.name]
 
     def wake(self, topic: str) -> None:
         """Wake the topic's subscribers in this process."""

@@ -170,8 +170,8 @@ class Tasks(Claims):
 
     async def counts(self) -> dict[str, int]:
         """How many tasks are in each state; states without any are 0."""
-        query = sa.select(_t.state, sa.func.count()).group_by(_t.state)
-        found = await self._database.read(lambda tx: {row[0]: row[1] for row in tx.execute(query)})
+        query = sa.select(_t.state, sa.func.count().label("n")).group_by(_t.state)
+        found = await self._database.read(lambda tx: {row.state: row.n for row in tx.execute(query)})
         return {state.value: found.get(state.value, 0) for state in TaskState}
 
     async def live_sandboxes(self) -> set[str]:
