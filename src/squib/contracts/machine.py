@@ -81,4 +81,5 @@ class Machine:
     sandbox_id: str | None = None  # once claimed
     task_id: str | None = None
     expires_at: float | None = None  # once claimed: the host ends it then, seconds since 1970
+    ended: str | None = None  # why the host ended it before its time, for a person
     warm: bool = False  # it waited in the pool before it was claimed

@@ -1,0 +1,62 @@
+"""At the start: what an earlier process left is taken over where it answers, and removed where it does not."""
+
+import asyncio
+import time
+
+import structlog
+
+from squib.contracts.machine import Machine, MachinePhase
+from squib.host import cgroups, ready, records
+from squib.host.fleet import Fleet
+from squib.host.layout import MachineDir
+from squib.host.removal import remove_tree
+
+log = structlog.get_logger(__name__)
+AT_ONCE = 16
+
+
+async def adopt(fleet: Fleet) -> None:
+    """Look at every machine's directory, then at every group, of this installation; others' are not touched."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(place: MachineDir) -> None:
+        async with slots:
+            await _adopt_or_remove(fleet, place)
+
+    async with asyncio.TaskGroup() as group:
+        for place in fleet.ground.state.found():
+            group.create_task(one(place))
+    await remove_orphaned_groups(fleet)
+
+
+async def _adopt_or_remove(fleet: Fleet, place: MachineDir) -> None:
+    machine = records.load(place.root)
+    try:
+        if machine is None:
+            await asyncio.to_thread(remove_tree, place.root)
+        elif await _worth_keeping(fleet, machine):
+            await fleet.gateway.open(machine.id, place.gateway_socket, machine.uid)
+            fleet.machines[machine.id] = machine
+            log.info("adopted a machine", machine=machine.id, sandbox=machine.sandbox_id)
+        else:
+            await fleet.remove(machine)
+            log.info("removed a machine that an earlier process left", machine=machine.id, phase=machine.phase)
+    except Exception as error:  # one broken directory must not keep the rest from being adopted
+        log.error("what an earlier process left can't be removed", directory=str(place.root), error=str(error))
+
+
+async def _worth_keeping(fleet: Fleet, machine: Machine) -> bool:
+    if machine.phase not in (MachinePhase.READY, MachinePhase.CLAIMED):
+        return False
+    if machine.expires_at is not None and machine.expires_at <= time.time():
+        return False
+    return await fleet.alive(machine) and await ready.answers(machine, fleet.config.key)
+
+
+async def remove_orphaned_groups(fleet: Fleet) -> None:
+    """Remove groups of machines that have no directory any more."""
+    known = {place.id for place in fleet.ground.state.found()}
+    for machine_id, paths in fleet.ground.groups.orphans(known).items():
+        await cgroups.kill(paths)
+        cgroups.remove(paths)
+        log.info("removed control groups without a machine", machine=machine_id)

@@ -1,0 +1,185 @@
+"""Machines of namespaces by bubblewrap: the host's kernel, no network, no capability, a system call filter."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from squib.contracts import ids
+from squib.contracts.errors import DriverUnavailable, InfrastructureError, SquibError
+from squib.contracts.guest import GuestConfig
+from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
+from squib.host import interpreters, limits, machines, pipes, processes, records, seccomp
+from squib.host.drivers import sandbox
+from squib.host.ground import Ground, console_tail, vacate
+from squib.host.layout import MachineDir
+from squib.host.machines import Program
+from squib.host.removal import remove_tree
+
+BOOT_SECONDS = 20.0
+_INSTALL = "Install bubblewrap (apt-get install bubblewrap)."
+#: What bubblewrap prints, and what to do about it.
+_ADVICE = (
+    (
+        r"[Nn]o permissions to create|[Cc]reating new namespace|uid map|user namespace",
+        "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000"
+        " kernel.apparmor_restrict_unprivileged_userns=0; in a container, start it with"
+        " --security-opt seccomp=unconfined.",
+    ),
+    (r"mount proc", "In a container, start it with --security-opt systempaths=unconfined."),
+    (r"source path|bind mount", "Choose a state directory that every user can pass through (chmod o+x its parents)."),
+    (r"[Uu]nknown option", "Install bubblewrap 0.8 or newer."),
+)
+
+
+class BubblewrapDriver:
+    """Isolation `namespace`. The guest is process 1 of its own process namespace: with it, all inside ends."""
+
+    name = "bubblewrap"
+
+    def __init__(self, ground: Ground):
+        self._ground = ground
+        self._bwrap = shutil.which("bwrap") or ""
+        self._filter = b""
+        self._python = ""
+
+    async def probe(self) -> Capability:
+        """Boot a sandbox as a machine's and let it tell what the kernel holds against it."""
+        began = time.perf_counter()
+        try:
+            version = await self._find_out()
+        except SquibError as error:
+            return Capability(self.name, False, Isolation.NAMESPACE, error.detail, error.advice)
+        return Capability(
+            self.name,
+            True,
+            Isolation.NAMESPACE,
+            version=version,
+            limits=limits.claims(self._ground),
+            boot_ms=(time.perf_counter() - began) * 1000,
+        )
+
+    async def create(self, spec: MachineSpec, directory: Path, config: GuestConfig) -> Machine:
+        """Start the sandbox and its guest; see the protocol."""
+        if not self._python:
+            await self._find_out()
+        async with machines.holding(self._ground, self.name, spec, directory) as draft:
+            machines.write_config(MachineDir(directory), config)
+            guest = (
+                self._python,
+                *interpreters.FLAGS,
+                sandbox.GUEST,
+                "serve",
+                "--config",
+                f"{sandbox.CONFIG}/guest.json",
+            )
+            machine = await self._boot(draft, config, limits.counted(self._ground, spec, guest))
+            records.save(machine)
+            return machine
+
+    async def alive(self, machine: Machine) -> bool:
+        """Whether the sandbox's first process runs."""
+        return processes.running(machine.pid, machine.pid_start)
+
+    async def destroy(self, machine: Machine) -> None:
+        """End the sandbox and give back what it held."""
+        await vacate(self._ground, machine)
+
+    def workspace(self, machine: Machine) -> Path | None:
+        """The directory that is bound at /workspace."""
+        return MachineDir(Path(machine.directory)).workspace
+
+    async def _boot(self, draft: Machine, config: GuestConfig, argv: Sequence[str]) -> Machine:
+        """Start bubblewrap and learn the pid, here outside, of the program that it started inside."""
+        contents = (*sandbox.accounts(config.hostname), self._filter)
+        with pipes.pipe() as info, pipes.memory_files(*contents) as descriptors:
+            passwd, group, hosts, program = descriptors
+            files = sandbox.Files(passwd, group, hosts, program, info.write)
+            options = sandbox.arguments(
+                self._bwrap, draft.spec, MachineDir(Path(draft.directory)), config, files, self._extra(config)
+            )
+            handed_on = (*descriptors, info.write)
+            machine = machines.run(self._ground, draft, Program([*options, *argv], {}, handed_on))
+            info.close_write()
+            told = await asyncio.wait_for(pipes.read_all(info, 4096), BOOT_SECONDS)
+        try:
+            pid = int(json.loads(told)["child-pid"])
+        except (ValueError, LookupError) as error:
+            detail = console_tail(Path(draft.directory)) or "it said nothing"
+            raise InfrastructureError(f"bubblewrap did not start: {detail}") from error
+        return replace(machine, pid=pid, pid_start=processes.start_time(pid))
+
+    def _extra(self, config: GuestConfig) -> list[str]:
+        """The driver's own read-only binds, and the guest's environment."""
+        binds = ["--ro-bind", str(self._ground.guest), sandbox.GUEST]
+        if self._ground.tools:
+            binds += ["--ro-bind", str(self._ground.tools), sandbox.TOOLS]
+        if self._ground.python and self._ground.rootfs is None and not self._ground.python.startswith("/usr/"):
+            prefix = str(Path(self._ground.python).resolve().parent.parent)
+            binds += ["--ro-bind", prefix, prefix]
+        variables = {"PATH": config.path, "HOME": config.home, "LANG": "C.UTF-8"}
+        return binds + [part for name, value in variables.items() for part in ("--setenv", name, value)]
+
+    async def _find_out(self) -> str:
+        """Check all that a machine needs by booting one. Gives bubblewrap's version. Raises DriverUnavailable."""
+        if not self._bwrap:
+            raise DriverUnavailable("bubblewrap (bwrap) is not installed", advice=_INSTALL)
+        if os.geteuid() == 0 and not self._ground.uids:
+            raise DriverUnavailable("bubblewrap must not run as root", advice="Give the host a range of user ids.")
+        try:
+            self._filter = self._filter or seccomp.program()
+        except seccomp.Unavailable as error:
+            raise DriverUnavailable(
+                f"no system call filter can be made: {error}",
+                advice="Install libseccomp (apt-get install libseccomp2).",
+            ) from error
+        root = self._ground.rootfs or Path("/")
+        found = interpreters.candidates(self._ground.python, root)
+        trouble = "there is no Python where the sandbox could see it"
+        for python in found:
+            trouble = await self._try(python)
+            if not trouble:
+                self._python = python
+                return await self._version()
+        raise DriverUnavailable(f"no sandbox boots: {trouble}", advice=_advice(trouble))
+
+    async def _try(self, python: str) -> str:
+        """Boot a sandbox that runs nothing but the check. Gives what was wrong, or nothing."""
+        image = str(self._ground.rootfs) if self._ground.rootfs else "host"
+        spec = MachineSpec(ids.new_id("mch"), image=image)
+        directory = self._ground.state.machine(spec.id).root
+        config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")
+        argv = limits.counted(self._ground, spec, (python, *interpreters.FLAGS, "-c", interpreters.CHECK))
+        try:
+            async with machines.holding(self._ground, self.name, spec, directory) as draft:
+                machine = await self._boot(draft, config, argv)
+                await asyncio.wait_for(processes.ended(machine.pid or 0), BOOT_SECONDS)
+                said = console_tail(directory)
+                await vacate(self._ground, machine)
+        except (InfrastructureError, TimeoutError) as error:
+            return str(error) or f"nothing happened for {BOOT_SECONDS:.0f} s"
+        finally:
+            await asyncio.to_thread(remove_tree, directory)
+        finding = interpreters.parse(said.encode())
+        if finding is None:
+            return said or "the sandbox ended without a word"
+        if not finding.confined:
+            return f"the sandbox is not confined: {finding}"
+        return "" if finding.recent else f"{python} is older than 3.11"
+
+    async def _version(self) -> str:
+        process = await asyncio.create_subprocess_exec(self._bwrap, "--version", stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+        return said.decode(errors="replace").strip().rpartition(" ")[2]
+
+
+def _advice(trouble: str) -> str:
+    for pattern, advice in _ADVICE:
+        if re.search(pattern, trouble):
+            return advice
+    return interpreters.ADVICE if "ython" in trouble else _INSTALL

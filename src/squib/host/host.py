@@ -1,0 +1,161 @@
+"""The host: one process's machines, from the choice of a driver to the last leftover."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import structlog
+
+from squib.contracts.errors import Conflict, DriverUnavailable
+from squib.contracts.machine import Capability, Machine, MachinePhase
+from squib.contracts.sandbox import SandboxSpec
+from squib.host import adoption, probes
+from squib.host.config import HostConfig
+from squib.host.fleet import Fleet
+from squib.host.gate import Gate
+from squib.host.keeper import Keeper
+from squib.host.keyed import KeyedLocks
+from squib.host.layout import StateDir
+from squib.host.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+
+class Host:
+    """Machines for sandboxes. An async context manager: entering adopts what is there, leaving ends it.
+
+    Entering raises DriverUnavailable where no driver boots, and Conflict where another process uses the state
+    directory. Set `keep_machines` before leaving to let claimed machines run on for the next process.
+    """
+
+    driver: str
+    capability: Capability
+
+    def __init__(self, config: HostConfig, gateway: Gate):
+        self._config = replace(config, state_dir=config.state_dir.absolute())
+        self._gateway = gateway
+        self._stack = contextlib.AsyncExitStack()
+        self._claims = KeyedLocks()
+        self._fleet: Fleet
+        self._pool: Pool
+        self.keep_machines = config.keep_machines
+
+    async def __aenter__(self) -> "Host":
+        async with contextlib.AsyncExitStack() as stack:
+            state = StateDir(self._config.state_dir)
+            state.prepare()
+            stack.enter_context(_locked(state.lock))
+            ground = await probes.ground(self._config)
+            stack.callback(ground.groups.close)
+            stack.callback(ground.children.close)
+            driver, self.capability = await probes.choose(self._config.driver, ground)
+            self.driver = driver.name
+            self._fleet = Fleet(self._config, ground, self._gateway, driver)
+            await adoption.adopt(self._fleet)
+            stack.push_async_callback(self._end_machines)
+            self._pool = Pool(self._fleet, self._config.pool_size)
+            await stack.enter_async_context(self._rounds())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def claim(self, spec: SandboxSpec) -> Machine:
+        """The sandbox's machine, ready: the one that it has, one from the pool, or a new one.
+
+        Raises DriverUnavailable, HostFull, SandboxLost (made, and died while it started) or InfrastructureError.
+        """
+        async with self._claims.hold(spec.id):
+            if (machine := self._fleet.of_sandbox(spec.id)) is not None:
+                return machine
+            if spec.request.driver not in (None, self.driver):
+                raise DriverUnavailable(
+                    f"this host runs the driver {self.driver}, not {spec.request.driver}",
+                    advice="Leave the driver out, or start squib with the one that you need.",
+                )
+            machine = self._pool.take(spec.request)
+            warm = machine is not None
+            if machine is None:
+                machine = await self._cold(spec)
+            return self._fleet.keep(
+                replace(
+                    machine,
+                    phase=MachinePhase.CLAIMED,
+                    sandbox_id=spec.id,
+                    task_id=spec.task_id,
+                    expires_at=time.time() + spec.ttl_seconds,
+                    warm=warm,
+                )
+            )
+
+    async def get(self, sandbox_id: str) -> Machine | None:
+        """The sandbox's machine, dead or alive; None where it is unknown or being deleted."""
+        machine = self._fleet.of_sandbox(sandbox_id)
+        return machine if machine and machine.phase is MachinePhase.CLAIMED else None
+
+    async def alive(self, machine: Machine) -> bool:
+        """Whether the machine's outermost process runs."""
+        return await self._fleet.alive(machine)
+
+    async def delete(self, sandbox_id: str) -> None:
+        """End the sandbox's machine; returns when nothing is left. Idempotent; unknown ids are fine."""
+        async with self._claims.hold(sandbox_id):
+            if (machine := self._fleet.of_sandbox(sandbox_id)) is not None:
+                await self._fleet.destroy(machine.id)
+
+    async def list(self) -> list[Machine]:
+        """The claimed machines, oldest first."""
+        return self._fleet.in_phase(MachinePhase.CLAIMED)
+
+    async def _cold(self, spec: SandboxSpec) -> Machine:
+        """A new machine. A host that is full gives up a pooled one that did not fit."""
+        if self._fleet.room <= 0:
+            for pooled in self._fleet.in_phase(MachinePhase.READY)[:1]:
+                await self._fleet.destroy(pooled.id)
+        return await self._fleet.create(spec.request)
+
+    @contextlib.asynccontextmanager
+    async def _rounds(self) -> AsyncIterator[None]:
+        """The pool's refill and the keeper's rounds, for as long as the block lasts."""
+
+        async def both() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pool.run())
+                group.create_task(Keeper(self._fleet).run())
+
+        task = asyncio.create_task(both(), name="squib-host")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _end_machines(self) -> None:
+        kept = {MachinePhase.CLAIMED} if self.keep_machines else set()
+        await self._fleet.destroy_all([m.id for m in self._fleet.machines.values() if m.phase not in kept])
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the state directory: the kernel lets go of it when this process dies, however it does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                f"another squib uses {path.parent}", advice="Stop it, or choose another state directory."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,126 @@
+"""What has to happen again and again while a host runs: leases, ends, disks, leftovers."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from squib.contracts.machine import Machine, MachinePhase
+from squib.host import adoption, ready
+from squib.host.fleet import Fleet
+from squib.host.layout import MachineDir
+from squib.host.limits import DISK_SECONDS
+
+log = structlog.get_logger(__name__)
+REAP_SECONDS = 2.0
+LEFTOVER_SECONDS = 60.0
+LEFTOVER_AGE = 300.0  # younger ones may be a probe's, of another process
+CONSOLE_BYTES = 1024 * 1024
+DU_SECONDS = 60.0
+
+
+class Keeper:
+    """Runs the rounds over a fleet. A round that fails is logged and comes again."""
+
+    def __init__(self, fleet: Fleet):
+        self._fleet = fleet
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every(self._fleet.config.lease_seconds / 3, self.renew))
+            group.create_task(_every(REAP_SECONDS, self.reap))
+            group.create_task(_every(DISK_SECONDS, self.measure))
+            group.create_task(_every(LEFTOVER_SECONDS, self.sweep))
+
+    async def renew(self) -> None:
+        """Ask every guest for its health, which renews its lease; a pooled one that is silent is ended."""
+        slots = asyncio.Semaphore(adoption.AT_ONCE)
+
+        async def ask(machine: Machine) -> None:
+            async with slots:
+                if not await ready.answers(machine, self._fleet.config.key):
+                    log.warning("a guest does not answer", machine=machine.id, sandbox=machine.sandbox_id)
+                    if self._phase(machine) is MachinePhase.READY:
+                        await self._fleet.try_destroy(machine.id)
+
+        async with asyncio.TaskGroup() as group:
+            for machine in list(self._fleet.machines.values()):
+                if machine.phase is not MachinePhase.DELETING:
+                    group.create_task(ask(machine))
+
+    async def reap(self) -> None:
+        """End machines whose time is over, pooled ones that died, and those whose end failed before."""
+        now, ending = time.time(), []
+        for machine in list(self._fleet.machines.values()):
+            expired = machine.expires_at is not None and machine.expires_at <= now
+            dead = machine.phase is MachinePhase.READY and not await self._fleet.alive(machine)
+            if expired or dead or machine.phase is MachinePhase.DELETING:
+                ending.append(machine.id)
+            _bound_console(MachineDir(Path(machine.directory)))
+        await self._fleet.destroy_all(ending)
+
+    async def measure(self) -> None:
+        """End machines that hold more on the disk than they may, saying why in their record."""
+        for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
+            used = await _disk_usage(Path(machine.directory))
+            if used > machine.spec.disk and self._phase(machine) is MachinePhase.CLAIMED and machine.ended is None:
+                why = f"it held {used} MiB on the disk, over its limit of {machine.spec.disk} MiB"
+                log.warning("a machine is ended", machine=machine.id, sandbox=machine.sandbox_id, reason=why)
+                self._fleet.keep(replace(self._fleet.machines[machine.id], ended=why))
+                await self._fleet.driver_of(machine).destroy(machine)
+
+    async def sweep(self) -> None:
+        """Remove old directories and groups that belong to no machine in the books."""
+        for place in self._fleet.ground.state.found():
+            with contextlib.suppress(FileNotFoundError):
+                age = time.time() - place.root.stat().st_ctime
+                if place.id not in self._fleet.machines and age > LEFTOVER_AGE and not self._fleet.making(place.id):
+                    await self._fleet.undo(place)
+        await adoption.remove_orphaned_groups(self._fleet)
+
+    def _phase(self, machine: Machine) -> MachinePhase | None:
+        now = self._fleet.machines.get(machine.id)
+        return now.phase if now else None
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            log.exception("a round over the machines failed")
+
+
+def _bound_console(place: MachineDir) -> None:
+    """Cut what the guest printed: it is written in append mode, so that it goes on from the start."""
+    with contextlib.suppress(OSError):
+        if place.console.lstat().st_size > CONSOLE_BYTES:
+            os.truncate(place.console, 0)
+
+
+async def _disk_usage(directory: Path) -> int:
+    """MiB that the tree holds. Hostile content: `du` neither follows links nor tires of depth. 0 where unknown."""
+    process = await asyncio.create_subprocess_exec(
+        *("du", "-skx", "--", str(directory)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(DU_SECONDS):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        return 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    words = said.split()
+    return int(words[0]) // 1024 if words and words[0].isdigit() else 0

@@ -1,0 +1,125 @@
+"""Starts a machine's outermost process: limited, in its groups, detached from this one, and only once recorded.
+
+A small shell comes first, under the machine's own user. It lowers its limits and waits at a gate, a pipe, while
+this process moves it into its groups and writes its record; only then it becomes the program. If this process dies
+before, the gate closes and the shell ends: nothing runs that no record tells of.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_SCRIPT = """
+umask 022
+echo 500 > /proc/self/oom_score_adj
+ulimit -c 0
+ulimit -n "$1"
+ulimit -f "$2"
+shift 2
+read -r gate || exit 125
+exec "$@" < /dev/null
+"""
+MAX_FILES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to start. `uid` None: this process's own user. `disk` in MiB bounds each file that it writes."""
+
+    argv: Sequence[str]
+    cwd: Path
+    output: int  # descriptor for standard output and error
+    uid: int | None = None
+    disk: int = 10_240
+    env: Mapping[str, str] = field(default_factory=dict)
+    descriptors: Sequence[int] = ()  # handed on under the same numbers
+
+
+class Held:
+    """A process that waits at its gate. Let it `go`, or `abandon` it; it is reaped by itself when it ends."""
+
+    def __init__(self, pid: int, gate: int):
+        self.pid = pid
+        self._gate = gate
+
+    def go(self) -> None:
+        """Let it become the program."""
+        with contextlib.suppress(BrokenPipeError):  # it was killed at the gate: whoever waits for it will see
+            os.write(self._gate, b"\n")
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the gate: a process still waiting there ends. Harmless after `go`."""
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+
+
+def start(what: Start, children: "Children") -> Held:
+    """Start the shell in a session of its own and give it back, waiting. Raises OSError.
+
+    As root a user id must be given, and never 0: bubblewrap under the real root isolates nothing.
+    """
+    if os.geteuid() == 0 and not what.uid:
+        raise PermissionError("refusing to start a machine as root")
+    wait, gate = os.pipe()
+    files = min(MAX_FILES, _hard(resource.RLIMIT_NOFILE))
+    blocks = min(what.disk * 2048, _hard(resource.RLIMIT_FSIZE) // 512)  # the shell counts blocks of 512 bytes
+    try:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _SCRIPT, "squib", str(files), str(blocks), *what.argv],
+            stdin=wait,
+            stdout=what.output,
+            stderr=what.output,
+            cwd=what.cwd,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", **what.env},
+            pass_fds=tuple(what.descriptors),
+            start_new_session=True,
+            user=what.uid,
+            group=what.uid,
+            extra_groups=None if what.uid is None else (),
+        )
+    except BaseException:
+        os.close(gate)
+        raise
+    finally:
+        os.close(wait)
+    children.adopt(process)
+    return Held(process.pid, gate)
+
+
+def _hard(kind: int) -> int:
+    _, hard = resource.getrlimit(kind)
+    return 2**53 if hard == resource.RLIM_INFINITY else hard
+
+
+class Children:
+    """Reaps this process's machines as they end. They are not ended with it: `close` only stops watching."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, int] = {}
+
+    def adopt(self, process: "subprocess.Popen[bytes]") -> None:
+        """Take over from Popen, which would warn of, and wait for, a child that is meant to outlive us."""
+        process.returncode = 0
+        descriptor = os.pidfd_open(process.pid)
+        self._watched[descriptor] = process.pid
+        asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
+
+    def _reap(self, descriptor: int) -> None:
+        pid = self._watched.pop(descriptor)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+    def close(self) -> None:
+        """Stop watching; what still runs goes on."""
+        for descriptor in list(self._watched):
+            asyncio.get_running_loop().remove_reader(descriptor)
+            self._reap(descriptor)

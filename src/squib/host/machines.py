@@ -1,0 +1,79 @@
+"""How every driver brings a machine to life: hold what it needs, record it, start it, and undo all on failure."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from squib.contracts import codec
+from squib.contracts.errors import InfrastructureError
+from squib.contracts.guest import GuestConfig
+from squib.contracts.machine import Machine, MachinePhase, MachineSpec
+from squib.host import cgroups, launch, processes, records
+from squib.host.ground import Ground, occupy, vacate
+from squib.host.layout import MachineDir
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a machine runs; its output goes to the machine's console."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    descriptors: Sequence[int] = ()
+
+
+@contextlib.asynccontextmanager
+async def holding(ground: Ground, driver: str, spec: MachineSpec, directory: Path) -> AsyncIterator[Machine]:
+    """A machine with its user, directories and groups, not yet running; given back if the block fails."""
+    uid, groups = occupy(ground, spec, directory)
+    machine = Machine(
+        id=spec.id,
+        driver=driver,
+        phase=MachinePhase.CREATING,
+        spec=spec,
+        directory=str(directory),
+        endpoint=f"unix:{MachineDir(directory).socket}",
+        created_at=time.time(),
+        uid=uid,
+        cgroups=groups,
+    )
+    try:
+        records.save(machine)
+        yield machine
+    except BaseException:
+        await asyncio.shield(vacate(ground, machine))
+        raise
+
+
+def run(ground: Ground, machine: Machine, program: Program) -> Machine:
+    """Start the program, in its groups and recorded before its first instruction. Raises InfrastructureError."""
+    directory = MachineDir(Path(machine.directory))
+    with contextlib.ExitStack() as stack:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        console = os.open(directory.console, flags, 0o600)
+        stack.callback(os.close, console)
+        what = launch.Start(
+            program.argv, Path("/"), console, machine.uid, machine.spec.disk, program.env, program.descriptors
+        )
+        try:
+            held = launch.start(what, ground.children)
+            stack.callback(held.abandon)
+            cgroups.join(machine.cgroups, held.pid)
+            machine = replace(machine, pid=held.pid, pid_start=processes.start_time(held.pid))
+            records.save(machine)
+        except OSError as error:
+            raise InfrastructureError(f"the machine's first process can't be started: {error}") from error
+        held.go()
+    return machine
+
+
+def write_config(directory: MachineDir, config: GuestConfig) -> Path:
+    """Leave the guest's configuration where it finds it; it holds no secret."""
+    path = directory.config / "guest.json"
+    path.write_bytes(codec.dumps(config))
+    path.chmod(0o444)
+    return path

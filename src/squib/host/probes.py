@@ -1,0 +1,69 @@
+"""What works on this machine: drivers tried by a real boot, and the one to use chosen."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+from squib.contracts.errors import DriverUnavailable
+from squib.contracts.machine import Capability
+from squib.guest import bundle
+from squib.host import cgroups, records, uids
+from squib.host.config import HostConfig
+from squib.host.drivers import registry
+from squib.host.drivers.base import Driver
+from squib.host.ground import Ground
+from squib.host.layout import StateDir
+
+
+async def ground(config: HostConfig, *, probing: bool = False) -> Ground:
+    """What the drivers build on, with the ids of machines that are there already held.
+
+    The last user id of the block is for probes: `squib doctor` may run beside a squib that hands out the others.
+    """
+    state = StateDir(config.state_dir)
+    state.prepare()
+    users = None
+    if os.geteuid() == 0:
+        block = uids.reserve(config.state_dir, config.uid_base, config.uid_count)
+        users = uids.Uids(block[-1:] if probing else block[:-1])
+        for place in state.found():
+            if (machine := records.load(place.root)) is not None and machine.uid is not None:
+                users.hold(machine.uid, machine.id)
+    guest = await asyncio.to_thread(_build_guest, config.state_dir)
+    return Ground(
+        state, guest, cgroups.here(config.state_dir), users, config.tools, config.guest_python, config.rootfs
+    )
+
+
+async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
+    """The driver of that name, or for `auto` the strongest that boots. Raises DriverUnavailable, saying why."""
+    failures = []
+    for candidate in registry.AUTOMATIC if name == "auto" else (name,):
+        driver = registry.make(candidate, on)
+        capability = await driver.probe()
+        if capability.works:
+            return driver, capability
+        failures.append(capability)
+    reasons = "; ".join(f"{c.driver}: {c.why_not}" for c in failures)
+    advice = " ".join(c.advice for c in failures if c.advice)
+    raise DriverUnavailable(f"no sandbox driver works here ({reasons})", advice=advice or None)
+
+
+async def probe_all(config: HostConfig) -> list[Capability]:
+    """Try every driver that there is, strongest first; takes no lock and changes nothing that a host uses."""
+    here = await ground(config, probing=True)
+    with contextlib.closing(here.children):
+        return [await registry.make(name, here).probe() for name in registry.DRIVERS]
+
+
+def _build_guest(state_dir: Path) -> Path:
+    """The guest's zipapp under its hash: another version's may be in use by machines that were adopted."""
+    draft = state_dir / f".guest-{os.getpid()}.pyz"
+    try:
+        target = state_dir / f"guest-{bundle.build(draft)}.pyz"
+        draft.chmod(0o644)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target

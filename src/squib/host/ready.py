@@ -1,0 +1,68 @@
+"""Waits until a machine's guest answers, and asks whether one still does."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from squib.contracts.errors import InfrastructureError, SandboxLost, SquibError
+from squib.contracts.guest import Health
+from squib.contracts.machine import Machine
+from squib.host.drivers.base import Driver
+from squib.host.ground import console_tail
+from squib.link import GuestLink, guest_token
+
+READY_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
+
+
+async def health(machine: Machine, key: bytes, seconds: float = ANSWER_SECONDS) -> Health:
+    """Ask the guest, which renews its lease. Raises GuestUnreachable or another SquibError."""
+    owner = os.geteuid() if machine.uid is None else machine.uid
+    async with GuestLink(machine.endpoint, guest_token(key, machine.id), uid=owner, timeout=seconds) as link:
+        return await link.health()
+
+
+async def answers(machine: Machine, key: bytes) -> bool:
+    """Whether the guest answers."""
+    try:
+        await health(machine, key)
+    except (SquibError, OSError):
+        return False
+    return True
+
+
+async def wait(machine: Machine, driver: Driver, key: bytes) -> None:
+    """Return once the guest answers. Raises SandboxLost if the machine ends, or does not answer in READY_SECONDS."""
+    socket = Path(machine.endpoint.removeprefix("unix:"))
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await _appears(socket, machine, driver)
+            await _first_answer(machine, driver, key)
+    except TimeoutError as error:
+        said = console_tail(Path(machine.directory))
+        raise InfrastructureError(
+            f"the guest of {machine.id} does not answer: {said or 'it said nothing'}"
+        ) from error
+
+
+async def _appears(socket: Path, machine: Machine, driver: Driver) -> None:
+    pause = _FIRST_PAUSE
+    while not socket.exists():
+        await _still_runs(machine, driver)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.3, _LONGEST_PAUSE)
+
+
+async def _first_answer(machine: Machine, driver: Driver, key: bytes) -> None:
+    pause = _FIRST_PAUSE
+    while not await answers(machine, key):  # bound, and not yet listening
+        await _still_runs(machine, driver)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.3, _LONGEST_PAUSE)
+
+
+async def _still_runs(machine: Machine, driver: Driver) -> None:
+    if not await driver.alive(machine):
+        said = console_tail(Path(machine.directory))
+        raise SandboxLost(f"machine {machine.id} ended while it started: {said or 'it said nothing'}")
