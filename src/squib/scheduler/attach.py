@@ -1,0 +1,88 @@
+"""Between a task and its sandbox: connect to the guest, pump its events, let go of it."""
+
+import asyncio
+import contextlib
+
+from squib.contracts.errors import GuestUnreachable, LeaseLost, SandboxLost, SquibError, StoreUnavailable
+from squib.contracts.sandbox import Sandbox, SandboxPhase
+from squib.link import GuestLink, guest_token
+from squib.scheduler.interrupt import Lost
+from squib.scheduler.job import Job
+from squib.scheduler.pump import Pump
+
+
+def attach_new(job: Job, sandbox: Sandbox) -> Pump:
+    """Connect to a guest that nobody has listened to yet. The pump's gate stays closed for the caller to open."""
+    return _attach(job, sandbox, _link(job, sandbox), (None, 0))
+
+
+async def attach(job: Job) -> GuestLink:
+    """The task's guest: connected already, or found again. Raises SandboxLost, GuestUnreachable."""
+    if job.link is not None:
+        return job.link
+    sandbox = await job.rooms.orchestrator.get(job.task.sandbox_id) if job.task.sandbox_id else None
+    if sandbox is None or sandbox.phase is not SandboxPhase.READY:
+        raise SandboxLost("the sandbox is gone" if sandbox is None else "the sandbox's machine has ended")
+    link = _link(job, sandbox)
+    try:
+        epoch = (await link.health()).epoch
+        stored = await job.rooms.store.events.cursor(job.id)
+    except BaseException:
+        await link.aclose()
+        raise
+    pump = _attach(job, sandbox, link, stored if stored[0] == epoch else (None, 0))
+    pump.gate.set()
+    job.log.info("attached again", sandbox_id=sandbox.id, epoch=epoch, stored=stored[1])
+    return link
+
+
+async def detach(job: Job) -> None:
+    """Stop pumping and close the connections; the guest goes on."""
+    pumping, link = job.pumping, job.link
+    job.pumping, job.link, job.pump, job.sandbox = None, None, None, None
+    if pumping is not None:
+        pumping.cancel()
+        await asyncio.wait([pumping])
+    if link is not None:
+        await link.aclose()
+
+
+async def still_there(job: Job, *, tries: int = 4) -> bool:
+    """Whether the sandbox lives and its guest answers, with a little patience."""
+    for attempt in range(tries):
+        sandbox, link = job.sandbox, job.link
+        if sandbox is None or link is None or not await _alive(job, sandbox):
+            return False
+        with contextlib.suppress(GuestUnreachable, TimeoutError):
+            async with asyncio.timeout(2.0):
+                await link.health()
+                return True
+        await asyncio.sleep(0.1 * 3**attempt)
+    return False
+
+
+def _link(job: Job, sandbox: Sandbox) -> GuestLink:
+    return GuestLink(sandbox.endpoint, guest_token(job.rooms.config.key, sandbox.machine_id))
+
+
+def _attach(job: Job, sandbox: Sandbox, link: GuestLink, position: tuple[str | None, int]) -> Pump:
+    pump = Pump(link, position, job.append_guest, lambda: _alive(job, sandbox), job.rooms.metrics)
+    job.sandbox, job.link, job.pump = sandbox, link, pump
+    job.pumping = job.group.create_task(_pump(job, pump), name=f"pump {job.id}")
+    return pump
+
+
+async def _pump(job: Job, pump: Pump) -> None:
+    try:
+        await pump.run()
+    except* (LeaseLost, StoreUnavailable):
+        raise
+    except* SquibError as group:
+        error = group.exceptions[0]
+        lost = error if isinstance(error, SandboxLost) else SandboxLost(f"the guest's events are not usable: {error}")
+        job.interrupts.cut(Lost(lost))
+
+
+async def _alive(job: Job, sandbox: Sandbox) -> bool:
+    found = await job.rooms.orchestrator.get(sandbox.id)
+    return found is not None and found.phase is SandboxPhase.READY

@@ -1,0 +1,176 @@
+"""Carries one task from step to step, and decides what an interruption or an error means for it."""
+
+import asyncio
+import contextlib
+import time
+
+from squib.contracts.errors import (
+    Conflict,
+    GuestUnreachable,
+    LeaseLost,
+    SandboxLost,
+    SquibError,
+    StoreUnavailable,
+)
+from squib.contracts.event import Draft, EventType
+from squib.contracts.guest import CancelRequest
+from squib.contracts.task import TaskState
+from squib.scheduler import limits, retry
+from squib.scheduler.attach import attach, detach, still_there
+from squib.scheduler.interrupt import Cancelled, Interrupted, Lost, OutOfTime, Reason
+from squib.scheduler.job import Job
+from squib.scheduler.problems import problem_of
+from squib.scheduler.progress import Ending
+from squib.scheduler.steps import DONE, STEPS
+from squib.scheduler.steps.finish import delete_sandbox
+
+_GRACE = 2.0  # seconds between SIGTERM and SIGKILL for a cancelled run
+_CANCEL_SECONDS = 4.0  # for the guest to end the run; then the sandbox is removed
+_CLOSING_SECONDS = 2.0  # for the last events of a cancelled run
+_MAX_REDONE = 5
+#: Not cut short by the task's own deadline: the agent's work is done.
+_UNHURRIED = frozenset({"save", "collect", "decide", "idle", "cleanup", "finish"})
+_UNHURRIED_SECONDS = 3600.0
+
+
+class PutBack(Exception):
+    """The task waits for its next attempt; `delay` is in seconds."""
+
+    def __init__(self, delay: float):
+        super().__init__("put back")
+        self.delay = delay
+
+
+async def drive(job: Job) -> None:
+    """Return when the task has ended. Raises PutBack, LeaseLost, StoreUnavailable."""
+    while job.progress.step != DONE:
+        try:
+            await _step(job)
+        except Interrupted as interrupted:
+            await _interrupted(job, interrupted.reason)
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except GuestUnreachable as error:
+            if job.redone >= _MAX_REDONE or not await still_there(job):
+                await _failed(job, error)
+            job.redone += 1
+        except Exception as error:
+            await _failed(job, error)
+
+
+async def _step(job: Job) -> None:
+    step = STEPS[job.progress.step]
+    if job.progress.ending is not None:  # decided: nothing interrupts it, each part has its own bounds
+        job.progress.step = await step(job)
+        return
+    wanted = job.task.spec.limits
+    end = limits.deadline(wanted, job.started_at)
+    if job.progress.step in _UNHURRIED:
+        end += _UNHURRIED_SECONDS
+    async with job.interrupts.scope(end, OutOfTime("task", wanted.seconds)):
+        job.progress.step = await step(job)
+
+
+async def _interrupted(job: Job, reason: Reason) -> None:
+    match reason:
+        case Cancelled():
+            job.progress.ending = Ending(TaskState.CANCELLED, {"reason": "cancelled on request"})
+        case OutOfTime(limit, seconds):
+            job.progress.ending = Ending(TaskState.TIMED_OUT, {"limit": limit, "seconds": seconds})
+        case Lost(error) if job.task.state is TaskState.IDLE:
+            await _lost_while_idle(job, error)
+            return
+        case Lost(error):
+            await _failed(job, error)
+            return
+    job.log.info("cut short", reason=type(reason).__name__)
+    job.progress.step = "save"
+    await job.emit()
+    await _end_run(job)
+
+
+async def _end_run(job: Job) -> None:
+    """End the agent's whole process tree; with the sandbox, where the guest does not do it in time."""
+    run_id, sandbox_id = job.progress.run_id, job.task.sandbox_id
+    if sandbox_id is None:
+        return
+    try:
+        async with asyncio.timeout(_CANCEL_SECONDS):
+            link = await attach(job)
+            if run_id is None:
+                return
+            status = await link.cancel(CancelRequest(run_id, _GRACE))
+    except (SquibError, TimeoutError) as error:
+        if isinstance(error, LeaseLost | StoreUnavailable):
+            raise
+        if not isinstance(error, Conflict):
+            job.log.warning("the guest did not end the run: its sandbox is removed", error=str(error))
+            await delete_sandbox(job, sandbox_id)
+        return
+    if job.pump is not None:
+        job.pump.gate.set()
+        await job.pump.wait(status.epoch, status.last_event, _CLOSING_SECONDS)
+
+
+async def _lost_while_idle(job: Job, error: SandboxLost) -> None:
+    """Nothing runs, so nothing is retried: the next message will get a new sandbox."""
+    sandbox_id = job.task.sandbox_id
+    await detach(job)
+    job.pending.append(_lost(sandbox_id, error))
+    await job.emit(sandbox_id=None, sandbox=None)
+    if sandbox_id is not None:
+        await delete_sandbox(job, sandbox_id)
+
+
+async def _failed(job: Job, error: Exception) -> None:
+    """Retry squib's own trouble in a new sandbox; fail the task for everything else. Raises PutBack."""
+    if not isinstance(error, SquibError):
+        job.log.exception("unforeseen error", exc_info=error)
+    if job.progress.ending is not None:
+        await _go_on_ending(job, error)
+        return
+    sandbox_id, attempt = job.task.sandbox_id, job.task.attempt
+    await detach(job)
+    job.interrupts.forget_lost()
+    if job.progress.told_of == sandbox_id is not None and retry.worth_it(error):
+        job.pending.append(_lost(sandbox_id, error))
+    if not retry.worth_it(error) or (attempt >= job.rooms.config.max_attempts and retry.costs_attempt(error)):
+        job.log.warning("failed", error=str(error), attempt=attempt)
+        job.progress.ending = Ending(TaskState.FAILED, {"error": problem_of(error)})
+        job.progress.step = "collect"
+        await job.emit()
+        return
+    await _put_back(job, error, sandbox_id)
+
+
+async def _put_back(job: Job, error: Exception, sandbox_id: str | None) -> None:
+    attempt = job.task.attempt + (1 if retry.costs_attempt(error) else 0)
+    delay = retry.backoff(job.task.attempt)
+    job.progress.next_attempt()
+    columns = {"attempt": attempt, "sandbox_id": None, "sandbox": None}
+    if job.task.state is TaskState.QUEUED:
+        await job.emit(**columns)
+    else:
+        data = {"attempt": attempt, "reason": str(problem_of(error)["detail"])}
+        await job.enter(TaskState.QUEUED, data, not_before=time.time() + delay, **columns)
+    job.rooms.metrics.retries.inc()
+    job.log.warning("put back for another attempt", error=str(error), attempt=attempt, delay=delay)
+    if sandbox_id is not None:
+        await delete_sandbox(job, sandbox_id)
+    raise PutBack(delay)
+
+
+async def _go_on_ending(job: Job, error: Exception) -> None:
+    """What can't be kept is left; the task ends all the same."""
+    job.log.warning("trouble while ending", error=str(error))
+    following = {"save": "collect", "collect": "cleanup", "cleanup": "finish"}
+    if job.progress.step not in following:
+        raise error
+    job.progress.step = following[job.progress.step]
+    data = {"level": "warning", "message": f"a result could not be kept: {problem_of(error)['detail']}"[:2000]}
+    with contextlib.suppress(Conflict):
+        await job.emit(Draft(EventType.RUNTIME_LOG, data))
+
+
+def _lost(sandbox_id: str | None, error: Exception) -> Draft:
+    return Draft(EventType.SANDBOX_LOST, {"sandbox_id": sandbox_id, "detail": str(problem_of(error)["detail"])})

@@ -1,0 +1,20 @@
+"""Whether, and when, a task is tried again. Pure."""
+
+from squib.contracts.errors import HostFull, InfrastructureError, SquibError
+
+_FIRST, _FACTOR, _MOST = 0.5, 4.0, 60.0
+
+
+def worth_it(error: Exception) -> bool:
+    """Whether a new attempt can help: for squib's own trouble, foreseen or not, and for nothing else."""
+    return isinstance(error, InfrastructureError) or not isinstance(error, SquibError)
+
+
+def costs_attempt(error: Exception) -> bool:
+    """A host without room has not tried: waiting for room ends with the task's own time limit alone."""
+    return not isinstance(error, HostFull)
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after this many attempts, from 1."""
+    return float(min(_FIRST * _FACTOR ** min(attempt - 1, 10), _MOST))

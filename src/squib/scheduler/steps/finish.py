@@ -1,0 +1,81 @@
+"""Give everything back, keep the transcript, and only then say that the task has ended."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from squib.contracts import codec
+from squib.contracts.errors import Conflict, InfrastructureError, StoreUnavailable
+from squib.contracts.event import Draft, EventType
+from squib.contracts.task import TaskState
+from squib.scheduler.attach import detach
+from squib.scheduler.job import Job
+from squib.scheduler.progress import Ending
+from squib.scheduler.steps.turns import next_turn
+
+_DELETE_SECONDS = 20.0
+_PAGE = 200
+
+
+async def cleanup(job: Job) -> str:
+    """Remove the sandbox; where that fails the sweep goes on with it."""
+    sandbox_id = job.task.sandbox_id
+    await detach(job)
+    if sandbox_id is not None and await delete_sandbox(job, sandbox_id):
+        told = Draft(EventType.SANDBOX_DELETED, {"sandbox_id": sandbox_id})
+        await job.emit(told, sandbox_id=None, sandbox=None)
+    return "finish"
+
+
+async def delete_sandbox(job: Job, sandbox_id: str) -> bool:
+    """Try, within bounds; whether nothing is left of it."""
+    try:
+        async with asyncio.timeout(_DELETE_SECONDS):
+            await job.rooms.orchestrator.delete(sandbox_id)
+    except (InfrastructureError, OSError, TimeoutError) as error:
+        if isinstance(error, StoreUnavailable):
+            raise
+        job.log.warning("the sandbox could not be removed yet", sandbox_id=sandbox_id, error=str(error))
+        return False
+    return True
+
+
+async def finish(job: Job) -> str:
+    """The transcript holds all events up to here; the closing transition is the last.
+
+    A message that was accepted after the decision to end well is answered all the same, in a new sandbox.
+    """
+    ending = job.progress.ending or Ending(TaskState.SUCCEEDED, {"result": job.progress.result})
+    well = ending.state is TaskState.SUCCEEDED
+    if well and await _came_late(job):
+        return job.progress.step
+    await job.rooms.store.artifacts.put(job.id, "transcript", "application/x-ndjson", _transcript(job))
+    columns: dict[str, Any] = {"sandbox_id": None, "sandbox": None, "error": ending.data.get("error")}
+    if well:
+        columns["last_turn"] = job.progress.turn
+    try:
+        await job.enter(ending.state, ending.data, **columns)
+    except Conflict:
+        if well and await _came_late(job):
+            return job.progress.step
+        raise
+    job.rooms.metrics.ended.labels(ending.state.value).inc()
+    job.log.info("ended", state=ending.state.value)
+    await job.remove_files()
+    return "done"
+
+
+async def _came_late(job: Job) -> bool:
+    ending, job.progress.ending = job.progress.ending, None
+    if await next_turn(job):
+        return True
+    job.progress.ending = ending
+    return False
+
+
+async def _transcript(job: Job) -> AsyncIterator[bytes]:
+    after = 0
+    while page := await job.rooms.store.events.page(job.id, after=after, limit=_PAGE):
+        yield b"".join(json.dumps(codec.encode(event), ensure_ascii=False).encode() + b"\n" for event in page)
+        after = page[-1].seq

@@ -1,0 +1,94 @@
+"""Get a sandbox, and begin to listen to its guest."""
+
+import asyncio
+import time
+
+from squib.contracts.errors import HostFull
+from squib.contracts.event import Draft, EventType
+from squib.contracts.ids import new_id
+from squib.contracts.sandbox import Sandbox, SandboxSpec
+from squib.contracts.task import TaskState
+from squib.scheduler import limits
+from squib.scheduler.attach import attach, attach_new
+from squib.scheduler.job import Job
+
+_FULL_PAUSE, _FULL_TRIES = 0.25, 20
+
+
+async def provision(job: Job) -> str:
+    """The sandbox's id is kept before the task may lose it: asked twice, the orchestrator makes one.
+
+    The task's row and the machine are made at the same time; an id that never reached the row is swept. Where
+    nothing lies between the sandbox and the run, the run's id is minted here too: one transaction less.
+    """
+    progress = job.progress
+    new = job.task.sandbox_id is None
+    sandbox_id = job.task.sandbox_id or new_id("sbx")
+    if job.task.state is not TaskState.QUEUED and not new:
+        sandbox = await _create(job, sandbox_id)
+        await attach(job)
+    else:
+        if _nothing_to_bring(job):
+            progress.run_id, progress.run_since = new_id("run"), time.time()
+        sandbox = await _enter_and_create(job, sandbox_id)
+        attach_new(job, sandbox)
+    if progress.told_of != sandbox.id:
+        progress.told_of = sandbox.id
+        job.pending.append(_created(sandbox))
+    job.redone = 0
+    return "run" if _nothing_to_bring(job) else "repository"
+
+
+def _nothing_to_bring(job: Job) -> bool:
+    return job.task.spec.repository is None and job.task.attempt == 1
+
+
+async def _enter_and_create(job: Job, sandbox_id: str) -> Sandbox:
+    creating = job.group.create_task(_quietly(job, sandbox_id))
+    try:
+        data = {"attempt": job.task.attempt}
+        await job.enter(
+            TaskState.PROVISIONING, data, sandbox_id=sandbox_id, started_at=job.started_at, attempt=job.task.attempt
+        )
+        made = await creating
+    finally:
+        creating.cancel()
+        await asyncio.wait([creating])
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+async def _quietly(job: Job, sandbox_id: str) -> Sandbox | Exception:
+    """An error here is the step's to handle, not the group's."""
+    try:
+        return await _create(job, sandbox_id)
+    except Exception as error:
+        return error
+
+
+async def _create(job: Job, sandbox_id: str) -> Sandbox:
+    spec = SandboxSpec(
+        id=sandbox_id,
+        task_id=job.id,
+        request=job.task.spec.sandbox,
+        agent=job.agent,
+        ttl_seconds=limits.sandbox_ttl(job.task.spec.limits, job.started_at, time.time()),
+    )
+    for _ in range(_FULL_TRIES):
+        try:
+            return await job.rooms.orchestrator.create(spec)
+        except HostFull:
+            await asyncio.sleep(_FULL_PAUSE)
+    return await job.rooms.orchestrator.create(spec)
+
+
+def _created(sandbox: Sandbox) -> Draft:
+    data = {
+        "sandbox_id": sandbox.id,
+        "driver": sandbox.driver,
+        "isolation": sandbox.isolation,
+        "image": "host",
+        "warm": sandbox.warm,
+    }
+    return Draft(EventType.SANDBOX_CREATED, data)
