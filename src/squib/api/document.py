@@ -68,7 +68,8 @@ def document(routes: Sequence[BaseRoute], config: ApiConfig) -> dict[str, Any]:
     _require_all(schemas)
     constraints.apply(schemas, config)
     components["securitySchemes"] = _SECURITY
-    components["responses"] = answers = {}
+    answers: dict[str, Any] = {}
+    components["responses"] = answers
     for operations in made["paths"].values():
         for operation in operations.values():
             operation["security"] = [] if operation["operationId"] in _OPEN else [{"token": []}, {"session": []}]

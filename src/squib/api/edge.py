@@ -64,6 +64,13 @@ class Edge:
         return _without_port(host) in self.hosts
 
 
+def _root(error: BaseException) -> BaseException:
+    """What lies below a group of one and the router's word that an answer had begun already."""
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        return _root(error.exceptions[0])
+    return error.__cause__ if isinstance(error.__cause__, SquibError) else error
+
+
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
@@ -98,7 +105,7 @@ class _Exchange:
 
     async def fail(self, error: Exception, receive: Receive) -> None:
         """Tell the client as much as is still possible, and the log all of it."""
-        cause = error.__cause__ if isinstance(error.__cause__, SquibError) else error
+        cause = _root(error)
         if not self.started:
             _log.error("unexpected error", path=self._path(), exc_info=error)
             await unexpected_response()(self.scope, receive, self.send)

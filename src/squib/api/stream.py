@@ -5,25 +5,18 @@ of silent clients pays for that in memory, so here one task sends and the reques
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Protocol
+from typing import cast
 
 from prometheus_client import Gauge
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from squib.contracts.guest import SSE
+from squib.store import Frames
 
 HEARTBEAT = b": heartbeat\n\n"
-
-
-class Frames(Protocol):
-    """What `store.events.follow` yields; no data where nothing happened for the time of a heartbeat."""
-
-    @property
-    def data(self) -> bytes:
-        """Whole SSE frames."""
 
 
 class EventStream(Response):
@@ -31,8 +24,10 @@ class EventStream(Response):
 
     media_type = SSE
 
-    def __init__(self, source: AsyncGenerator[Frames, None], open_streams: Gauge) -> None:
-        self.source, self.open_streams = source, open_streams
+    def __init__(self, source: AsyncIterator[Frames], open_streams: Gauge) -> None:
+        # An async generator: closing it is what lets go of its subscription.
+        self.source = cast(AsyncGenerator[Frames, None], source)
+        self.open_streams = open_streams
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

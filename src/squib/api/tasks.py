@@ -22,6 +22,7 @@ from squib.contracts.task import Message, MessageRequest, Task, TaskSpec, TaskSt
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 _log = structlog.get_logger("squib.api")
 _KEY = re.compile(r"[!-~]{1,255}")
+_CURSOR = "^task-[0-9a-hjkmnp-tv-z]{26}$"
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -113,13 +114,15 @@ async def create_task(
     return await _start(await complete(spec, services, user), services, user, checked, None)
 
 
-def _labels(pairs: list[str]) -> dict[str, str]:
+def _labels(pairs: list[str]) -> dict[str, str] | None:
+    """The labels asked for; None where one key is to have two values, as no task's has."""
     labels: dict[str, str] = {}
     for pair in pairs:
         match = re.fullmatch(r"([^:=]{1,63})[:=](.{0,255})", pair, re.DOTALL)
         if match is None:
             raise _refuse("label", "must be key=value (or key:value): a key of 1 to 63, a value to 255 characters")
-        labels[match[1]] = match[2]
+        if labels.setdefault(match[1], match[2]) != match[2]:
+            return None
     return labels
 
 
@@ -138,13 +141,18 @@ async def list_tasks(
         list[Annotated[str, Query(pattern=r"^[^:=\x00]{1,63}[:=][^\x00]{0,255}$")]] | None,
         Query(max_length=64, description="Only those with all of these labels: `key=value`, or `key:value`"),
     ] = None,
-    cursor: Annotated[str | None, Query(max_length=500, description="The `next` of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(description="The `next` of the page before", json_schema_extra={"pattern": _CURSOR})
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
     """A page of the caller's tasks; `next` is null on the last."""
     check_plain(cursor, "cursor")
+    labels = _labels(label or [])
+    if labels is None:
+        return reply(TaskPage([]))
     tasks, following = await services.store.tasks.page(
-        owner=user, states=tuple(state or ()), labels=_labels(label or []), cursor=cursor, limit=limit
+        owner=user, states=tuple(state or ()), labels=labels, cursor=cursor, limit=limit
     )
     return reply(TaskPage(tasks, following))
 

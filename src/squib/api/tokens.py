@@ -44,7 +44,7 @@ async def create_token(
 async def list_tokens(user: User, services: Deps) -> Response:
     """All that are not revoked, without their secrets."""
     tokens = await services.store.users.list_tokens(user)
-    return reply(TokenList([Token(t.id, t.name, t.created_at, t.last_used_at) for t in tokens]))
+    return reply(TokenList([Token(t.id, t.name, t.created_at, t.last_used) for t in tokens]))
 
 
 @router.delete(
