@@ -7,10 +7,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
+WIDTH = 150
 OUT = Path(__file__).parent / "out" / "results.json"
 
 
@@ -55,7 +57,7 @@ class Row:
 class Bench:
     """Collects rows and prints each as it comes."""
 
-    console: Console = field(default_factory=lambda: Console(soft_wrap=True))
+    console: Console = field(default_factory=lambda: Console(width=WIDTH))
     machine: str = field(default_factory=lambda: machine())
     rows: list[Row] = field(default_factory=list)
 
@@ -88,7 +90,8 @@ class Bench:
         """All rows for a person."""
         table = Table(title=self.machine, title_justify="left", show_edge=False)
         for column in ("what", "unit", "n", "p50", "p99", "floor", "target", ""):
-            table.add_column(column, justify="left" if column in ("what", "unit", "target") else "right")
+            side: Literal["left", "right"] = "left" if column in ("what", "unit", "target") else "right"
+            table.add_column(column, justify=side, no_wrap=True)
         for row in self.rows:
             verdict = {None: "", True: "[green]ok[/]", False: "[red]missed[/]"}[row.ok]
             floor = "" if row.floor is None else number(row.floor)

@@ -103,6 +103,7 @@ def _floor(
             started = time.perf_counter()
             taken = run(TAKE.format(lock=lock)).fetchone()
             spent += time.perf_counter() - started
-            run(GIVE.format(mark=mark), taken)
+            assert taken is not None
+            run(GIVE.format(mark=mark), tuple(taken))
         rates.append(100 / spent)
     return rates

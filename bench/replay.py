@@ -1,17 +1,19 @@
 """List and replay while the store grows from 10,000 to 1,000,000 events."""
 
+import contextlib
 import statistics
 import time
+from collections.abc import AsyncGenerator
+from typing import cast
 
 from bench import databases, floors
 from bench.harness import Bench, Target
 from squib.contracts.event import Draft
-from squib.store import Store
+from squib.store import Frames, Store
 
-EACH = 1_000  # events of one task
-SMALL, LARGE = 10, 1_000  # tasks
-DRAFTS = [Draft("agent.output", {"id": "call", "text": "x" * 60}, "agent") for _ in range(EACH - 1)]
-TIMES = 30
+EARLY_TASKS, EARLY = 50, 200  # 10,000 events; these tasks are listed and replayed both times
+LATE_TASKS, LATE = 990, 1_000  # 990,000 more
+TIMES = 50
 
 
 async def run(bench: Bench) -> None:
@@ -19,23 +21,26 @@ async def run(bench: Bench) -> None:
     with floors.scratch() as directory, databases.urls(directory) as found:
         for name, url in found:
             async with databases.store(url, directory) as store:
-                tasks = [await _fill(store) for _ in range(SMALL)]
+                tasks = [await _fill(store, EARLY) for _ in range(EARLY_TASKS)]
                 lists, replays = await _list(store), await _replay(store, tasks)
                 started = time.perf_counter()
-                tasks += [await _fill(store) for _ in range(LARGE - SMALL)]
-                filled = (LARGE - SMALL) * EACH / (time.perf_counter() - started)
+                for _ in range(LATE_TASKS):
+                    await _fill(store, LATE)
+                filled = LATE_TASKS * LATE / (time.perf_counter() - started)
                 bench.add(f"{name}: events appended while filling", "/s", [filled], rate=True)
                 late_lists, late_replays = await _list(store), await _replay(store, tasks)
-            for what, early, late in (("list 50 tasks", lists, late_lists), ("replay 1,000", replays, late_replays)):
+            for what, early, late in (("list 50 tasks", lists, late_lists), ("replay 200", replays, late_replays)):
                 title = f"{name}: {what}, 1,000,000 events stored"
                 bench.add(title, "ms", late, floor=early, floor_of="the same with 10,000")
                 ratio = [statistics.median(late) / statistics.median(early)]
                 bench.add(f"{title}: against 10,000", "×", ratio, target=Target(median=1.5))
 
 
-async def _fill(store: Store) -> str:
+async def _fill(store: Store, count: int) -> str:
+    """A task with so many events: the one of its creation, and output."""
     task_id = await databases.task(store)
-    await store.events.append(task_id, DRAFTS)
+    draft = Draft("agent.output", {"id": "call", "text": "x" * 60}, "agent")
+    await store.events.append(task_id, [draft] * (count - 1))
     return task_id
 
 
@@ -46,10 +51,11 @@ async def _list(store: Store) -> list[float]:
 async def _replay(store: Store, tasks: list[str]) -> list[float]:
     samples = []
     for i in range(TIMES):
-        started, last = time.perf_counter(), 0
-        async for frames in store.events.follow(tasks[(i * 7) % len(tasks)]):
-            last = frames.last
-            if last == EACH:
-                break
+        started = time.perf_counter()
+        follow = cast("AsyncGenerator[Frames]", store.events.follow(tasks[(i * 7) % len(tasks)]))
+        async with contextlib.aclosing(follow) as stream:
+            async for frames in stream:
+                if frames.last == EARLY:
+                    break
         samples.append((time.perf_counter() - started) * 1000)
     return samples
