@@ -15,10 +15,11 @@ import structlog
 from squib.contracts.errors import Conflict, DriverUnavailable
 from squib.contracts.machine import Capability, Machine, MachinePhase
 from squib.contracts.sandbox import SandboxSpec
-from squib.host import adoption, probes
+from squib.host import adoption, probes, uids
 from squib.host.config import HostConfig
 from squib.host.fleet import Fleet
 from squib.host.gate import Gate
+from squib.host.ground import Ground
 from squib.host.keeper import Keeper
 from squib.host.keyed import KeyedLocks
 from squib.host.layout import StateDir
@@ -52,8 +53,7 @@ class Host:
             state.prepare()
             stack.enter_context(_locked(state.lock))
             ground = await probes.ground(self._config)
-            stack.callback(ground.groups.close)
-            stack.callback(ground.children.close)
+            stack.callback(self._leave, ground)
             driver, self.capability = await probes.choose(self._config.driver, ground)
             self.driver = driver.name
             self._fleet = Fleet(self._config, ground, self._gateway, driver)
@@ -139,6 +139,14 @@ class Host:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def _leave(self, ground: Ground) -> None:
+        """Let go of what the installation as a whole holds, unless machines run on."""
+        ground.children.close()
+        if not ground.state.found():
+            ground.groups.close()
+            if ground.uids:
+                uids.give_back(self._config.state_dir, ground.uids.block)
 
     async def _end_machines(self) -> None:
         kept = {MachinePhase.CLAIMED} if self.keep_machines else set()

@@ -11,10 +11,11 @@ from pathlib import Path
 import structlog
 
 from squib.contracts.machine import Machine, MachinePhase
-from squib.host import adoption, ready
+from squib.host import adoption, processes, ready
 from squib.host.fleet import Fleet
+from squib.host.ground import MIB
 from squib.host.layout import MachineDir
-from squib.host.limits import DISK_SECONDS
+from squib.host.limits import DISK_SECONDS, MEMORY_SECONDS
 
 log = structlog.get_logger(__name__)
 REAP_SECONDS = 2.0
@@ -35,7 +36,9 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             group.create_task(_every(self._fleet.config.lease_seconds / 3, self.renew))
             group.create_task(_every(REAP_SECONDS, self.reap))
-            group.create_task(_every(DISK_SECONDS, self.measure))
+            group.create_task(_every(DISK_SECONDS, self.measure_disk))
+            if "memory" not in self._fleet.ground.groups.controllers:
+                group.create_task(_every(MEMORY_SECONDS, self.measure_memory))
             group.create_task(_every(LEFTOVER_SECONDS, self.sweep))
 
     async def renew(self) -> None:
@@ -65,15 +68,30 @@ class Keeper:
             _bound_console(MachineDir(Path(machine.directory)))
         await self._fleet.destroy_all(ending)
 
-    async def measure(self) -> None:
-        """End machines that hold more on the disk than they may, saying why in their record."""
+    async def measure_disk(self) -> None:
+        """End machines that hold more on the disk than they may."""
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
             used = await _disk_usage(Path(machine.directory))
-            if used > machine.spec.disk and self._phase(machine) is MachinePhase.CLAIMED and machine.ended is None:
-                why = f"it held {used} MiB on the disk, over its limit of {machine.spec.disk} MiB"
-                log.warning("a machine is ended", machine=machine.id, sandbox=machine.sandbox_id, reason=why)
-                self._fleet.keep(replace(self._fleet.machines[machine.id], ended=why))
-                await self._fleet.driver_of(machine).destroy(machine)
+            if used > machine.spec.disk:
+                await self._end(machine, f"it held {used} MiB on the disk, over its limit of {machine.spec.disk} MiB")
+
+    async def measure_memory(self) -> None:
+        """End machines that hold more memory than they may, where no control group keeps them from it."""
+        for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
+            if await self._fleet.alive(machine) and machine.pid is not None:
+                used = processes.private_memory(processes.tree([machine.pid])) // MIB
+                if used > machine.spec.memory:
+                    await self._end(
+                        machine, f"it held {used} MiB of memory, over its limit of {machine.spec.memory} MiB"
+                    )
+
+    async def _end(self, machine: Machine, why: str) -> None:
+        """End its processes but keep its record, which says why, until it is deleted or its time is over."""
+        now = self._fleet.machines.get(machine.id)
+        if now is not None and now.phase is MachinePhase.CLAIMED and now.ended is None:
+            log.warning("a machine is ended", machine=machine.id, sandbox=machine.sandbox_id, reason=why)
+            self._fleet.keep(replace(now, ended=why))
+            await self._fleet.driver_of(machine).destroy(machine)
 
     async def sweep(self) -> None:
         """Remove old directories and groups that belong to no machine in the books."""

@@ -73,6 +73,14 @@ def reserve(state_dir: Path, base: int, count: int, registry: Path = REGISTRY) -
         return range(start, start + count)
 
 
+def give_back(state_dir: Path, block: range, registry: Path = REGISTRY) -> None:
+    """Let others have the block: only once no process runs under one of its ids."""
+    with _locked(registry / "lock"):
+        path = registry / str(block.start)
+        if path.exists() and path.read_text().rpartition("\n")[0] == str(state_dir):
+            path.unlink()
+
+
 def _overlap(one: range, other: range) -> bool:
     return one.start < other.stop and other.start < one.stop
 
