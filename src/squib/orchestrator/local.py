@@ -42,4 +42,5 @@ class LocalOrchestrator:
             driver=machine.driver,
             isolation=isolation.name.lower(),
             endpoint=machine.endpoint,
+            warm=machine.warm,
         )
