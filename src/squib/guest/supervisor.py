@@ -1,0 +1,119 @@
+"""The guest as a whole: what it consists of, how long it lives, and how it ends all that it began."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import squib
+from squib.contracts import codec
+from squib.contracts.errors import SquibError
+from squib.contracts.guest import CONTRACT_VERSION, GuestConfig, Health
+from squib.guest import boot, lazy, tree
+from squib.guest.application import Application
+from squib.guest.children import Children
+from squib.guest.confine import Root
+from squib.guest.events import EventLog
+from squib.guest.journal import Journal
+from squib.guest.lease import Lease
+from squib.guest.relay import Relay
+from squib.guest.ring import Ring
+from squib.guest.server import Server
+
+if TYPE_CHECKING:
+    from squib.guest.runs import Runs
+
+log = logging.getLogger("squib.guest")
+_END_GRACE_SECONDS = 1.0
+
+
+class Supervisor:
+    """Holds the parts; handlers get it with each request."""
+
+    def __init__(self, config: GuestConfig, journal: Journal, group: asyncio.TaskGroup, children: Children):
+        self.config, self.journal, self.group, self.children = config, journal, group, children
+        self.sandbox_id = config.sandbox_id
+        self.token_sha256 = config.token_sha256.lower()
+        self.workspace = Root(config.workspace)
+        ring = Ring(Path(config.state_dir) / "events", config.ring_bytes)
+        self.events = EventLog(ring, config.unread_events, squib.__version__)
+        self.stopping = asyncio.Event()
+        self.lease = Lease(config.lease_seconds, self._forsaken)
+        self.relay = Relay(config.gateway, config.gateway_port)
+        self.git_lock = asyncio.Lock()
+        self._born = time.monotonic()
+        self._runs: Runs | None = None
+
+    @property
+    def runs(self) -> "Runs":
+        """The agent's runs; their code is loaded with the first."""
+        if self._runs is None:
+            self._runs = lazy.member("squib.guest.runs:Runs")(self)
+        return self._runs
+
+    def _forsaken(self) -> None:
+        log.warning("nobody has asked for %g seconds: the guest ends itself", self.config.lease_seconds)
+        self.stopping.set()
+
+    def health(self) -> Health:
+        """Proof of life."""
+        return Health(
+            sandbox_id=self.sandbox_id,
+            epoch=self.events.epoch,
+            version=squib.__version__,
+            contract=CONTRACT_VERSION,
+            uptime_seconds=round(time.monotonic() - self._born, 3),
+            rss_bytes=_rss_bytes(),
+            run_id=None if self._runs is None else self._runs.active_id,
+            last_event=self.events.last,
+        )
+
+    async def live(self) -> None:
+        """Serve until something says stop; then end every process that came from here."""
+        try:
+            async with Server(self.config.listen, Application(self).handle), self.relay:
+                with self.lease:
+                    self.events.begin()
+                    log.info("ready at %s", self.config.listen)
+                    await self.stopping.wait()
+                    if self._runs is not None:
+                        await self._runs.close()
+        finally:
+            await tree.end(tree.everything(), _END_GRACE_SECONDS)
+            self.events.close()
+            self.workspace.close()
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def _serve(config: GuestConfig, journal: Journal) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        with Children() as children:
+            guest = Supervisor(config, journal, group, children)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, guest.stopping.set)
+            await guest.live()
+
+
+def serve(path: str) -> int:
+    """Supervise by the configuration in the file `path` until told to stop; gives the exit status."""
+    journal = Journal()
+    journal.install()
+    try:
+        config = codec.loads(GuestConfig, Path(path).read_bytes(), lenient=True)
+        boot.prepare()
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(config, journal))
+    except (OSError, SquibError) as error:
+        log.critical("the guest cannot start: %s", error)
+        return 1
+    log.info("ended")
+    return 0
