@@ -13,7 +13,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 def list_(
     *,
     state: tuple[TaskState, ...] = (),
-    label: options.Labels | None = None,
+    label: options.Labels = (),
     limit: int = 50,
     json: options.Json = False,
 ) -> int:
@@ -28,7 +28,7 @@ def list_(
     if limit < 1:
         raise exits.Usage("--limit: must be at least 1", fields={"limit": "must be at least 1"})
     with connect.client() as client:
-        tasks = client.tasks.iterate(states=state, labels=label, limit=min(limit, 200))
+        tasks = client.tasks.iterate(states=state, labels=options.pairs(label), limit=min(limit, 200))
         found = list(itertools.islice(tasks, limit))
     if json:
         for task in found:

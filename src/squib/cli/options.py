@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
+from squib.cli.exits import Usage
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -21,17 +23,17 @@ def _duration(_: Any, tokens: Sequence[Token]) -> int:
     return seconds(tokens[0].value)
 
 
-def _pairs(_: Any, tokens: Sequence[Token]) -> dict[str, str]:
+def pairs(labels: Sequence[str]) -> dict[str, str]:
+    """Read labels of the form KEY=VALUE. Raises Usage."""
     found = {}
-    for token in tokens:
-        key, equals, value = token.value.partition("=")
+    for text in labels:
+        key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ValueError(f"{token.value!r} is not of the form KEY=VALUE")
+            raise Usage(f"--label: {text!r} is not of the form KEY=VALUE", fields={"label": "must be KEY=VALUE"})
         found[key] = value
     return found
 
 
 Json = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
 Duration = Annotated[int, Parameter(converter=_duration, n_tokens=1, metavar="TIME")]
-_LABEL = Parameter("--label", metavar="KEY=VALUE", converter=_pairs, n_tokens=1, accepts_keys=False)
-Labels = Annotated[dict[str, str], _LABEL]
+Labels = Annotated[tuple[str, ...], Parameter("--label", metavar="KEY=VALUE")]

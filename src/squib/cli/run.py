@@ -31,7 +31,7 @@ def run(
     test: str | None = None,
     keep: options.Duration = 0,
     timeout: options.Duration = _SECONDS,
-    label: options.Labels | None = None,
+    label: options.Labels = (),
     detach: bool = False,
     json: options.Json = False,
 ) -> int:
@@ -62,7 +62,7 @@ def run(
             sandbox=SandboxRequest(driver=sandbox),
             limits=Limits(seconds=timeout, turn_seconds=timeout, idle_seconds=keep),
             test_command=test,
-            labels=label or {},
+            labels=options.pairs(label),
         )
         task = client.tasks.create(spec)
         if detach:

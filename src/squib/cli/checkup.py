@@ -1,0 +1,172 @@
+"""What `squib doctor` looks at: each thing works, or says why not and what to do."""
+
+import asyncio
+import contextlib
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from squib.agents import registry as agents
+from squib.agents.base import Agent
+from squib.cli import compose
+from squib.contracts.errors import SquibError
+from squib.contracts.machine import Capability, Isolation
+from squib.host import probe_all
+from squib.settings import Settings
+from squib.store import Store
+
+_OLDEST_GIT = (2, 31)
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing. Of each kind with `needed`, at least one must work for tasks to run."""
+
+    kind: str
+    name: str
+    works: bool
+    detail: str = ""
+    advice: str | None = None
+    needed: bool = True
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; never raises for what is broken."""
+    state = _state_dir(settings)
+    drivers = await _drivers(settings) if state.works else []
+    return [
+        state,
+        *drivers,
+        *[await _agent(settings, agents.get(name)) for name in agents.names()],
+        *_providers(settings),
+        await _database(settings),
+        await _git(),
+        Finding("python", platform.python_version(), True, f"{platform.python_implementation()}, runs squib itself"),
+    ]
+
+
+def _state_dir(settings: Settings) -> Finding:
+    directory = settings.state_dir
+    advice = "Set SQUIB_STATE_DIR to a directory that you may write, or correct its owner."
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            free = shutil.disk_usage(directory).free
+    except OSError as error:
+        return Finding("state", str(directory), False, str(error.strerror), advice)
+    return Finding("state", str(directory), True, f"can be written, {free / 1e9:.0f} GB free")
+
+
+async def _drivers(settings: Settings) -> list[Finding]:
+    installation = compose.Installation(settings, b"")
+    try:
+        found = await probe_all(compose.host_config(installation))
+    except SquibError as error:
+        return [Finding("driver", settings.sandbox.driver, False, error.detail, error.advice)]
+    return [_driver(capability) for capability in found]
+
+
+def _driver(capability: Capability) -> Finding:
+    isolates = capability.isolation is not Isolation.NONE
+    if not capability.works:
+        return Finding("driver", capability.driver, False, capability.why_not or "", capability.advice, isolates)
+    parts = [capability.version or "", f"isolation: {capability.isolation.name.lower().replace('_', ' ')}"]
+    if capability.boot_ms is not None:
+        parts.append(f"boots in {capability.boot_ms:.0f} ms")
+    parts += [f"limits {limit}" for limit in capability.limits]
+    return Finding("driver", capability.driver, True, ", ".join(filter(None, parts)), needed=isolates)
+
+
+async def _agent(settings: Settings, agent: Agent) -> Finding:
+    kind = "agent"
+    if agent.program:
+        tools = settings.sandbox.tools or compose.TOOLS
+        inside = f"{tools}/bin:{tools}/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"
+        program = shutil.which(agent.program, path=inside)
+        if program is None:
+            return Finding(
+                kind, agent.name, False, f"{agent.program} is not in {tools}, nor in /usr", agent.install, False
+            )
+        version = await _said(program, "--version")
+        if version is None:
+            return Finding(kind, agent.name, False, f"{program} --version fails", agent.install, False)
+    else:
+        program, version = "", "needs no program"
+    if agent.provider and agent.provider not in compose.routes(settings):
+        advice = f"Set SQUIB_PROVIDERS__{agent.provider.upper()}__API_KEY; it never enters a sandbox."
+        return Finding(kind, agent.name, False, f"{version}, but no key for {agent.provider} is set", advice, False)
+    return Finding(kind, agent.name, True, " ".join(filter(None, (version, program))))
+
+
+def _providers(settings: Settings) -> list[Finding]:
+    return [
+        Finding("provider", name, True, f"a key is set; calls go to {route.upstream}", needed=False)
+        for name, route in compose.routes(settings).items()
+    ]
+
+
+async def _database(settings: Settings) -> Finding:
+    """SQLite is tried beside the real file, so that one in use is left alone; PostgreSQL is asked."""
+    name = "sqlite" if settings.sqlite else "postgresql"
+    advice = "Correct SQUIB_DATABASE_URL, or unset it for SQLite in the state directory."
+    if settings.sqlite and sqlite3.sqlite_version_info < (3, 35):
+        return Finding("database", name, False, f"SQLite {sqlite3.sqlite_version} is too old", "Python needs 3.35.")
+    try:
+        async with asyncio.timeout(_SECONDS), _tried(settings) as store:
+            await store.ping()
+    except SquibError as error:
+        return Finding("database", name, False, error.detail, advice)
+    except TimeoutError:
+        return Finding("database", name, False, f"no answer within {_SECONDS:g} seconds", advice)
+    version = f"SQLite {sqlite3.sqlite_version}" if settings.sqlite else "answers, schema up to date"
+    return Finding("database", name, True, version)
+
+
+@contextlib.asynccontextmanager
+async def _tried(settings: Settings) -> AsyncIterator[Store]:
+    with tempfile.TemporaryDirectory(prefix="squib-doctor-") as scratch:
+        url = f"sqlite:///{scratch}/squib.db" if settings.sqlite else settings.database
+        async with Store.open(url, files=Path(scratch) / "files") as store:
+            yield store
+
+
+async def _git() -> Finding:
+    said = await _said("git", "--version")
+    found = re.search(r"(\d+)\.(\d+)", said or "")
+    if found is None:
+        return Finding("git", "git", False, "is not there", "Install git.")
+    if (int(found[1]), int(found[2])) < _OLDEST_GIT:
+        return Finding("git", "git", False, f"{found[0]} is too old", "Install git 2.31 or newer.")
+    return Finding("git", "git", True, said or "")
+
+
+async def _said(*command: str) -> str | None:
+    """The first line that a program prints; None where it fails, or takes too long."""
+    quiet = asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=quiet, stdout=asyncio.subprocess.PIPE, stderr=quiet, cwd="/", env=_clean()
+        )
+    except OSError:
+        return None
+    try:
+        async with asyncio.timeout(_SECONDS):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return None
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    return lines[0] if process.returncode == 0 and lines else None
+
+
+def _clean() -> dict[str, str]:
+    """Other programs see no key of ours."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
