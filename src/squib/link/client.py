@@ -153,20 +153,20 @@ class GuestLink:
         return await self._post(guest.GitState, "/git/commit", body, repeatable=False, seconds=LONG_SECONDS)
 
     async def push(self, body: guest.PushRequest, target: Path, *, max_bytes: int = 1024**3) -> guest.GitState | None:
-        """Save what the host does not have as a bundle at `target`. None, and no file, where nothing is new.
+        """Save what the host does not have as a bundle at `target`. None where nothing has changed since `unless`.
 
-        Raises TooLarge over `max_bytes`. The bundle is untrusted: hand it to nothing but a hardened git.
+        Where something has, but the host has all of its commits already, there is no file. Raises TooLarge over `max_bytes`. The bundle is untrusted: hand it to nothing but a hardened git.
         """
         document, target_ = codec.dumps(body), self._pool.target("/git/push")
         post = self._pool.exchange("POST", target_, lambda: document, [_JSON], seconds=LONG_SECONDS)
         async with post as (response, connection):
+            header = dict(response.headers).get(guest.GIT_HEADER.lower().encode())
+            state = untrusted.load(guest.GitState, header) if header is not None else None
             if response.status_code == 204:
                 await connection.read(0)
-                return None
-            header = dict(response.headers).get(guest.GIT_HEADER.lower().encode())
-            if header is None:
+                return None if state is None or state.digest == body.unless else state
+            if state is None:
                 raise GuestUnreachable("the guest did not say where its repository stands")
-            state = untrusted.load(guest.GitState, header)
             await save(connection.chunks(), target, max_bytes)
             return state
 

@@ -78,8 +78,8 @@ async def save(job: Job) -> None:
             await _keep_archive(job, job.link, path)
             return
         if state is not None:
-            size = (await asyncio.to_thread(path.stat)).st_size
-            after = await job.work.take(path, state)
+            size = path.stat().st_size if path.exists() else 0
+            after = await job.work.take(path if size else None, state)
             await _note(job, state, size, (before.head, before.work) != (after.head, after.work))
 
 

@@ -66,17 +66,22 @@ class WorkRepository:
         await self._require(commit, *([base] if base else []))
         await self._set({_BASE: base or commit, "refs/squib/start": commit})
 
-    async def take(self, bundle: Path, state: GitState) -> Saved:
-        """Take in what a sandbox pushed. Raises RepositoryError for what is not sound, TooLarge over the bound."""
+    async def take(self, bundle: Path | None, state: GitState) -> Saved:
+        """Take in what a sandbox pushed; no bundle where all of it is here already.
+
+        Raises RepositoryError for what is not sound, TooLarge over the bound.
+        """
         await self.create()
         used = await asyncio.to_thread(_disk_usage, self.path)
         if used > self._max_bytes:
             raise TooLarge(f"the task's saved work takes more than {self._max_bytes} bytes")
-        header = await ingest(self._git, self.path, bundle, max_bytes=self._max_bytes)
+        refs: dict[str, str] = {}
+        if bundle is not None:
+            refs = (await ingest(self._git, self.path, bundle, max_bytes=self._max_bytes)).refs
         await self._require(*[commit for commit in (state.head, state.work) if commit is not None])
         branches = {
             _BRANCHES + name.removeprefix("refs/heads/"): commit
-            for name, commit in header.refs.items()
+            for name, commit in refs.items()
             if name.startswith("refs/heads/")
         }
         await self._set({**branches, _HEAD: state.head, _WORK: state.work})

@@ -29,7 +29,6 @@ async def repository(job: Job) -> str:
 async def _first_time(job: Job, link: GuestLink, wanted: Repository) -> None:
     commit, base, branch = await _source(job, wanted)
     await _hand_in(job, link, commit=commit, reset=base, branch=branch)
-    job.pending.append(Draft(EventType.GIT_CLONED, {"commit": base or commit, "branch": branch}))
     job.progress.branch = branch
     await job.emit(base_commit=base or commit, head_commit=base or commit)
 
