@@ -19,6 +19,7 @@ from squib.queue.registry import make
 from squib.store import Lease, Store
 
 KEY = b"the installation's key"
+AGENTS, DRIVERS = ("mock", "claude"), ("bubblewrap", "process")
 BASE = "http://localhost"
 
 
@@ -58,7 +59,7 @@ class Api:
 @asynccontextmanager
 async def application(tmp_path, **config) -> AsyncIterator[Api]:
     """An application of this configuration."""
-    config = ApiConfig(key=KEY, agents=("mock", "claude"), drivers=("bubblewrap", "process"), **config)
+    config = ApiConfig(key=KEY, agents=AGENTS, drivers=DRIVERS, **config)
     async with Store.open(f"sqlite:///{tmp_path / 'squib.db'}", files=tmp_path / "files") as store:
         queue = make("memory", store)
         app = create_app(store, queue, config)

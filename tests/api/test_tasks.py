@@ -40,6 +40,14 @@ async def test_everything_that_a_task_may_say(api):
     assert {**spec, "repository": body["repository"]} == body
 
 
+async def test_json_knows_one_kind_of_number(api):
+    body = '{"prompt": "x", "limits": {"seconds": 6e1}, "sandbox": {"cpu": 2, "memory": 512.0}}'
+    response = await api.client.post(TASKS, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 202
+    spec = response.json()["spec"]
+    assert (spec["limits"]["seconds"], spec["sandbox"]["memory"]) == (60, 512)
+
+
 BAD = [
     ("{}", "prompt"),
     ('{"prompt": ""}', "prompt"),
@@ -57,6 +65,7 @@ BAD = [
     ('{"prompt": "x", "limits": {"seconds": true}}', "limits.seconds"),
     ('{"prompt": "x", "limits": {"seconds": 0}}', "limits.seconds"),
     ('{"prompt": "x", "limits": {"seconds": "5"}}', "limits.seconds"),
+    ('{"prompt": "x", "limits": {"seconds": 1.5}}', "limits.seconds"),
     ('{"prompt": "x", "limits": []}', "limits"),
     ('{"prompt": "x", "sandbox": {"cpu": NaN}}', "body"),
     ('{"prompt": "x", "sandbox": {"cpu": 1e999}}', "sandbox.cpu"),

@@ -75,10 +75,16 @@ def _not_a_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
 
 
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number: 2.0 is as good an integer as 2."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
 def decode_json(kind: type[T], raw: bytes) -> T:
     """Decode a JSON body into a contract. Raises InvalidRequest, which names the field by its dotted path."""
     try:
-        document = json.loads(raw.decode("utf-8"), parse_constant=_not_a_number)
+        document = json.loads(raw.decode("utf-8"), parse_float=_number, parse_constant=_not_a_number)
     except RecursionError:
         raise _bad("", f"is nested deeper than {_MAX_DEPTH}") from None
     except ValueError as error:  # bad UTF-8, bad JSON, an integer of thousands of digits

@@ -10,7 +10,8 @@ from squib.contracts.errors import NotFound
 from squib.contracts.ids import is_id
 from squib.contracts.task import Task
 
-TaskId = Annotated[str, Path(description="The task's id", examples=["task-01hzy3v9k2m4n6p8q0r2s4t6v8"])]
+TASK_ID = "^task-[0-9a-hjkmnp-tv-z]{26}$"
+TaskId = Annotated[str, Path(description="The task's id", json_schema_extra={"pattern": TASK_ID})]
 
 
 async def owned_task(task_id: TaskId, user: User, services: Deps) -> Task:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from squib.api.auth import User
 from squib.api.bodies import check_plain, json_body
 from squib.api.docs import HEADERS, json_request, problems
-from squib.api.owned import OwnedTask
+from squib.api.owned import TASK_ID, OwnedTask
 from squib.api.replies import reply
 from squib.api.schemas import CancelBody, TaskPage
 from squib.api.services import Deps, Services
@@ -22,7 +22,6 @@ from squib.contracts.task import Message, MessageRequest, Task, TaskSpec, TaskSt
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 _log = structlog.get_logger("squib.api")
 _KEY = re.compile(r"[!-~]{1,255}")
-_CURSOR = "^task-[0-9a-hjkmnp-tv-z]{26}$"
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -142,7 +141,7 @@ async def list_tasks(
         Query(max_length=64, description="Only those with all of these labels: `key=value`, or `key:value`"),
     ] = None,
     cursor: Annotated[
-        str | None, Query(description="The `next` of the page before", json_schema_extra={"pattern": _CURSOR})
+        str | None, Query(description="The `next` of the page before", json_schema_extra={"pattern": TASK_ID})
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:

@@ -14,6 +14,7 @@ from squib.api.services import Deps
 from squib.contracts.errors import NotFound
 from squib.contracts.ids import is_id
 
+_TOKEN_ID = "^tok-[0-9a-hjkmnp-tv-z]{26}$"
 router = APIRouter(prefix="/api/v1", tags=["account"])
 
 
@@ -55,7 +56,9 @@ async def list_tokens(user: User, services: Deps) -> Response:
     responses=problems(401, 404, 503),
 )
 async def revoke_token(
-    user: User, services: Deps, token_id: Annotated[str, Path(description="The token's id, not its secret")]
+    user: User,
+    services: Deps,
+    token_id: Annotated[str, Path(description="Not its secret", json_schema_extra={"pattern": _TOKEN_ID})],
 ) -> Response:
     """It is refused from now on, also where it is the very token that asks."""
     if not is_id(token_id, "tok"):
