@@ -155,7 +155,8 @@ class GuestLink:
     async def push(self, body: guest.PushRequest, target: Path, *, max_bytes: int = 1024**3) -> guest.GitState | None:
         """Save what the host does not have as a bundle at `target`. None where nothing has changed since `unless`.
 
-        Where something has, but the host has all of its commits already, there is no file. Raises TooLarge over `max_bytes`. The bundle is untrusted: hand it to nothing but a hardened git.
+        Where something has, but the host has all of its commits already, there is no file. Raises TooLarge over
+        `max_bytes`. The bundle is untrusted: hand it to nothing but a hardened git.
         """
         document, target_ = codec.dumps(body), self._pool.target("/git/push")
         post = self._pool.exchange("POST", target_, lambda: document, [_JSON], seconds=LONG_SECONDS)
