@@ -14,7 +14,7 @@ from squib.api.owned import OwnedTask
 from squib.api.replies import reply
 from squib.api.sandbox import LiveSandbox
 from squib.api.services import Deps
-from squib.contracts.guest import FileEntry, FileList
+from squib.contracts.guest import EMPTY_TREE, FileEntry, FileList
 from squib.link import GuestLink
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["sandbox"])
@@ -89,13 +89,13 @@ async def write_file(request: Request, link: LiveSandbox, services: Deps, path: 
     responses={200: bytes_answer("text/x-diff", "A patch as git makes it"), **problems(401, 404, 409, 413, 503)},
 )
 async def get_diff(task: OwnedTask, link: LiveSandbox) -> Response:
-    """The work tree, untracked files included, against the commit that the task began from.
+    """The work tree, untracked files included, against the commit that the task began from, or against nothing.
 
     Once the task has ended, the artifact `patch` is its last diff.
     """
-    return await _diff(task.base_commit, link)
+    return await _diff(task.base_commit or EMPTY_TREE, link)
 
 
-async def _diff(base: str | None, link: GuestLink) -> Response:
+async def _diff(base: str, link: GuestLink) -> Response:
     patch = await link.diff(base)
     return Response(patch, media_type="text/x-diff", headers={"Content-Disposition": "attachment"})

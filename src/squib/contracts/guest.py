@@ -37,6 +37,8 @@ SSE = "text/event-stream"
 BUNDLE = "application/x-git-bundle"
 GIT_HEADER = "Squib-Git"
 WORK_REF = "refs/squib/work"
+#: git's name of the tree without entries: the base of work that began from nothing.
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from squib.contracts import codec
 from squib.contracts.errors import InvalidRequest, RepositoryError
 from squib.contracts.event import EventType
-from squib.contracts.guest import BUNDLE, GIT_HEADER, WORK_REF, CommitRequest, GitState, PushRequest
+from squib.contracts.guest import BUNDLE, EMPTY_TREE, GIT_HEADER, WORK_REF, CommitRequest, GitState, PushRequest
 from squib.guest import clone as cloning
 from squib.guest import git as repository
 from squib.guest.exchange import Exchange
@@ -94,14 +94,14 @@ async def _bundle(guest: "Supervisor", state: GitState, have: list[str], fd: int
 
 
 async def diff(guest: "Supervisor", exchange: Exchange) -> None:
-    """`GET /git/diff`: against `base`, a commit; where absent against HEAD."""
+    """`GET /git/diff`: against `base`, a commit or EMPTY_TREE; where absent against HEAD."""
     base = exchange.query.get("base")
     if base is not None:
         cloning.check_commit("base", base)
     async with guest.git_lock:
         found = await repository.snapshot(guest, keep=False)
     against = base or found.state.head or (await repository.git(guest, "mktree")).text
-    if base is not None and not await repository.existing(guest, [base]):
+    if base not in (None, EMPTY_TREE) and not await repository.existing(guest, [base]):
         raise RepositoryError(f"the workspace's repository does not hold {base}", fields={"base": "is unknown"})
     fd, path = cloning.temporary(guest)
     os.unlink(path)  # noqa: PTH108
