@@ -225,9 +225,11 @@ def _named(error: ValidationError) -> InvalidRequest:
 def prepare(settings: Settings) -> bytes:
     """Make the state directory and return the installation's key, made and kept at the first start.
 
-    Raises InvalidRequest where the directory can't be written.
+    What this process makes from here on is its user's alone, unless it says otherwise. Raises InvalidRequest where
+    the directory can't be written.
     """
     directory = settings.state_dir
+    os.umask(0o077)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # sandboxes run under other uids when root starts them: they pass through, but can't list

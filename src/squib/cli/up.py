@@ -48,8 +48,10 @@ def up(
     loaded = settings.load(**{name: value for name, value in named.items() if value is not None})
     if not loaded.sqlite and loaded.queue == "memory":
         raise exits.Usage("SQUIB_QUEUE=memory needs SQLite")
-    installation = compose.Installation(loaded, settings.prepare(loaded))
+    if demo and "log_level" not in loaded.model_fields_set:
+        loaded = loaded.model_copy(update={"log_level": "warning"})  # the terminal belongs to the task
     logs.configure(loaded)
+    installation = compose.Installation(loaded, settings.prepare(loaded))
     return asyncio.run(_up(installation, _Options(demo, json)))
 
 

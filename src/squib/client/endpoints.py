@@ -207,7 +207,7 @@ def download_artifact(task_id: str, name: str) -> Call[bytes]:
 
 
 def get_diff(task_id: str) -> Call[bytes]:
-    """GET /tasks/{id}/diff: the patch, exactly as it is kept."""
+    """GET /tasks/{id}/diff: what the live sandbox holds."""
     return _get(_task(task_id) + "/diff", _bytes)
 
 

@@ -12,7 +12,7 @@ from squib.client import endpoints, retry
 from squib.client.connection import STREAM_SECONDS, Server, arguments, reply
 from squib.client.endpoints import Call, EventPage, Info, Me, Page, Token
 from squib.client.feed import Feed
-from squib.contracts.errors import SquibError
+from squib.contracts.errors import Conflict, SquibError
 from squib.contracts.event import Event
 from squib.contracts.guest import FileEntry, FileList, TerminalRequest, TerminalResult
 from squib.contracts.task import Artifact, Message, Task, TaskSpec, TaskState, Upload
@@ -179,8 +179,11 @@ class Tasks:
             return sum(target.write(chunk) for chunk in chunks)
 
     def diff(self, task_id: str) -> bytes:
-        """The task's patch, byte for byte."""
-        return self._call(endpoints.get_diff(task_id))
+        """The task's patch: of the live sandbox, and after its end the one that is kept, byte for byte."""
+        try:
+            return self._call(endpoints.get_diff(task_id))
+        except Conflict:
+            return self._call(endpoints.download_artifact(task_id, "patch"))
 
     def terminal(self, task_id: str, request: TerminalRequest) -> TerminalResult:
         """Run one command in the live sandbox, beside the agent."""
