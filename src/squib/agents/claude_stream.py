@@ -192,7 +192,7 @@ def _errors(result: dict[str, Any]) -> list[str]:
 def _advice(result: dict[str, Any], said: str) -> str:
     status, subtype = lines.count(result.get("api_error_status")), result.get("subtype")
     if status in (401, 403):
-        return f"The model's provider refused the key. {_KEY_ADVICE}"
+        return f"The model's provider refused the key (status {status}). {_KEY_ADVICE}"
     if status == 404:
         return "The provider does not know the model: name another one with the task, or leave it out."
     if status == 429:
