@@ -158,17 +158,20 @@ async def test_an_unknown_session_fails_and_says_what_to_do(place):
 
 async def test_a_cancel_ends_the_whole_tree(place):
     """Claude starts a shell, which starts one child beside it and one in a session of its own."""
-    os.mkfifo(place.workspace / "started")
-    mark = f"300.{os.getpid()}"
-    run_id = await place.start(f"model:run=setsid sleep {mark} & sleep {mark} & echo up > started; wait")
-    assert await asyncio.to_thread((place.workspace / "started").read_text) == "up\n"
-    assert len(sleepers(mark)) == 2
+    for name in ("one", "two", "never"):
+        os.mkfifo(place.workspace / name)
+    mark = f"child-{ids.new_id('run')}"
+    child = "sh -c 'echo up > {}; read line < never' " + mark
+    run_id = await place.start(f"model:run=setsid {child.format('one')} & {child.format('two')} & wait")
+    for name in ("one", "two"):
+        assert await asyncio.to_thread((place.workspace / name).read_text) == "up\n"
+    assert len(children(mark)) == 2
     status = await place.link.cancel(CancelRequest(run_id))
     assert status.state is RunState.CANCELLED
-    assert sleepers(mark) == []
+    assert children(mark) == []
     _, events = await place.finish()
     assert events[-1].type == "agent.failed"
 
 
-def sleepers(mark):
-    return [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", mark]]
+def children(mark):
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[-1] == mark]
