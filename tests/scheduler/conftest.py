@@ -1,10 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from squib.scheduler.repository.git import Git
 from tests.scheduler.gitserver import GitServer, serve
+from tests.scheduler.stack import Stack, stack
 
 
 @pytest.fixture
@@ -17,3 +18,10 @@ def git_server(tmp_path: Path) -> Iterator[GitServer]:
 @pytest.fixture
 def hardened(git_server: GitServer) -> Git:
     return Git(ca_info=git_server.ca, seconds=30)
+
+
+@pytest.fixture
+async def squib(shared_tmp: Path) -> AsyncIterator[Stack]:
+    async with stack(shared_tmp) as whole:
+        whole.start()
+        yield whole

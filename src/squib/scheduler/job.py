@@ -154,6 +154,7 @@ class Job:
 
 def remove_files(state_dir: Path, task_id: str) -> None:
     """What a scheduler keeps on disk of a task."""
-    shutil.rmtree(state_dir / "tasks" / f"{task_id}.git", ignore_errors=True)
+    for name in (f"{task_id}.git", f"{task_id}.git.new"):
+        shutil.rmtree(state_dir / "tasks" / name, ignore_errors=True)
     shutil.rmtree(state_dir / "scratch" / task_id, ignore_errors=True)
     (state_dir / "tasks" / f"{task_id}.tar.gz").unlink(missing_ok=True)

@@ -45,7 +45,6 @@ class RepositoryCache:
         git_dir = self.path(url)
         async with self._locked(url, git_dir):
             await self._git.init(git_dir)
-            await asyncio.to_thread(_clear_leftovers, git_dir)
             fetched = await self._fetch(git_dir, url, ref)
             await asyncio.to_thread(os.utime, git_dir)
             return fetched
@@ -153,9 +152,3 @@ def _checked(url: str) -> str:
     if not url.isprintable() or " " in url or not (parts.hostname or parts.scheme == "file"):
         raise RepositoryError("this is not a URL that can be fetched")
     return url
-
-
-def _clear_leftovers(git_dir: Path) -> None:
-    """What a killed fetch left: half-written packs and locks. Called under the lock, so nobody uses them."""
-    for path in [*git_dir.glob("objects/pack/tmp_*"), *git_dir.glob("*.lock"), *git_dir.glob("refs/**/*.lock")]:
-        path.unlink(missing_ok=True)

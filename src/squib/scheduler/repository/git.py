@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ _ENVIRONMENT = {
 _BOUNDED = 'ulimit -c 0; ulimit -f "$1"; ulimit -v "$2"; shift 2; exec "$@"'
 _MAX_STDOUT = 16 * 1024 * 1024
 _MAX_STDERR = 64 * 1024
+_TERM_SECONDS = 2.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -113,9 +115,16 @@ class Git:
         return (await self.run(git_dir, *arguments)).decode("utf-8", "replace").strip()
 
     async def init(self, git_dir: Path) -> None:
-        """Make an empty bare repository, or leave the one that is there. No template: no hook, no configuration."""
-        await asyncio.to_thread(git_dir.parent.mkdir, parents=True, exist_ok=True)
-        await self.run(git_dir, "init", "--quiet", "--bare", "--template=", "--initial-branch=none", str(git_dir))
+        """Make an empty bare repository, or clear the one that is there of what a killed git left in it.
+
+        It appears whole or not at all. No template: no hook, no configuration. Only the repository's one user may
+        call this, because locks are taken for leftovers.
+        """
+        if await asyncio.to_thread(_cleared, git_dir):
+            return
+        new = git_dir.with_name(git_dir.name + ".new")
+        await self.run(git_dir, "init", "--quiet", "--bare", "--template=", "--initial-branch=none", str(new))
+        await asyncio.to_thread(new.replace, git_dir)
 
     def _command(self, git_dir: Path, arguments: tuple[str, ...], network: bool) -> list[str]:
         settings = [*_SETTINGS, *(f"fetch.fsck.{name}=ignore" for name in HARMLESS)]
@@ -150,10 +159,30 @@ class Git:
         try:
             yield process
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End the group, should it still run: SIGTERM first, at which git removes its locks and half-made files."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _TERM_SECONDS)
+
+
+def _cleared(git_dir: Path) -> bool:
+    """Remove half-written packs and stale locks; False where there is no repository."""
+    git_dir.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(git_dir.with_name(git_dir.name + ".new"), ignore_errors=True)
+    if not (git_dir / "HEAD").exists():
+        return False
+    for pattern in ("objects/pack/tmp_*", "*.lock", "refs/**/*.lock"):
+        for path in git_dir.glob(pattern):
+            path.unlink(missing_ok=True)
+    return True
 
 
 async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None) -> tuple[bytes, bytes]:

@@ -47,9 +47,8 @@ class WorkRepository:
         self._max_bytes = max_bytes
 
     async def create(self) -> None:
-        """Make it, or leave the one that is there."""
-        if not await asyncio.to_thread((self.path / "HEAD").exists):
-            await self._git.init(self.path)
+        """Make it, or clear the one that is there of what a killed git left."""
+        await self._git.init(self.path)
 
     async def seed_from(self, cache: Path, commit: str) -> None:
         """Take the cache's packs over as hard links: no copy, and no later dependence on the cache."""
