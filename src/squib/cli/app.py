@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group
 
 from squib import __version__
-from squib.cli import exits
+from squib.cli import exits, options
 
 _TASKS = Group("Tasks", sort_key=1)
 _SANDBOX = Group("A task's sandbox", sort_key=2)
@@ -42,16 +42,22 @@ COMMANDS: tuple[tuple[str, str, str, Group], ...] = (
     ),
 )
 
-_EPILOGUE = """Exit status:
-  0    good
-  1    the task did not succeed, or something does not work
-  2    wrong usage
-  3    no connection to a server, or not authenticated
-  4    not found
-  5    refused as things stand
-  6    trouble on the server's side
-  70   a fault in squib itself
-  130  Ctrl-C"""
+_STATUSES = (
+    (exits.OK, "good"),
+    (exits.FAILED, "the task did not succeed, or something does not work"),
+    (exits.USAGE, "wrong usage"),
+    (exits.CONNECTION, "no connection to a server, or not authenticated"),
+    (exits.NOT_FOUND, "not found"),
+    (exits.REFUSED, "refused as things stand"),
+    (exits.SERVER, "trouble on the server's side"),
+    (exits.FAULT, "a fault in squib itself"),
+    (exits.INTERRUPTED, "Ctrl-C"),
+)
+
+
+def epilogue() -> str:
+    """What each exit status means, for the end of the help."""
+    return "Exit status:\n" + "\n".join(f"  {code:<5}{meaning}" for code, meaning in _STATUSES)
 
 
 def build() -> App:
@@ -60,9 +66,9 @@ def build() -> App:
         name="squib",
         help="A self-hosted AI software engineer: tasks in, commits out, every one in its own sandbox.",
         version=__version__,
-        help_epilogue=_EPILOGUE,
+        help_epilogue=epilogue(),
         help_format="plaintext",  # markdown would cost a quarter of the start-up time
-        default_parameter=Parameter(negative=(), show_default=False),
+        default_parameter=options.COMMON,
         print_error=False,
         exit_on_error=False,
         help_on_error=False,

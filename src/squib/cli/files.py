@@ -13,7 +13,7 @@ from squib.cli import connect, exits, options
 from squib.cli.list import age
 from squib.cli.output import clean, note, say, say_json, table
 
-app = App(name="files", help="List, read and write files in a task's live sandbox.")
+app = App(name="files", default_parameter=options.COMMON, help="List, read and write files in a task's live sandbox.")
 _PIECE = 256 * 1024
 
 

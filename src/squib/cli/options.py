@@ -34,6 +34,8 @@ def pairs(labels: Sequence[str]) -> dict[str, str]:
     return found
 
 
-Json = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, Parameter("--json")]
 Duration = Annotated[int, Parameter(converter=_duration, n_tokens=1, metavar="TIME")]
 Labels = Annotated[tuple[str, ...], Parameter("--label", metavar="KEY=VALUE")]
+#: How every command takes its options: flags have no opposite, and the docstrings tell of defaults.
+COMMON = Parameter(negative=(), show_default=False)

@@ -22,6 +22,7 @@ _LARGE = 8 * 1024 * 1024
 
 def run(
     prompt: str,
+    /,
     *,
     repo: str | None = None,
     ref: str | None = None,

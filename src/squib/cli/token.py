@@ -6,7 +6,7 @@ from squib.cli import connect, exits, options
 from squib.cli.list import age
 from squib.cli.output import clean, note, say, say_json, table
 
-app = App(name="token", help="Make, list and revoke access tokens.")
+app = App(name="token", default_parameter=options.COMMON, help="Make, list and revoke access tokens.")
 
 
 @app.command
