@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -14,19 +16,15 @@ _woken: list[asyncio.Event] = []
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """POST /spawn starts a process; GET /paced streams one's lines; GET /wait waits for POST /wake."""
+    """POST /spawn starts an agent; GET /paced streams a process's lines; GET /wait waits for POST /wake."""
     if scope["type"] != "http":
         return
-    kind = b"text/event-stream" if scope["method"] == "GET" else b"application/json"
     if scope["path"] == "/spawn":
-        process = await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.1")
-        answer = json.dumps({"time": time.time()}).encode()
+        await _spawn(receive, send)
+        return
+    kind = b"text/event-stream" if scope["method"] == "GET" else b"application/json"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
     match scope["path"]:
-        case "/spawn":
-            await send({"type": "http.response.body", "body": answer})
-            await process.wait()
-            return
         case "/paced":
             await _paced(send, scope["query_string"].decode())
         case "/wait":
@@ -39,6 +37,23 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
             for woken in _woken:
                 woken.set()
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _spawn(receive: Receive, send: Send) -> None:
+    """Answer once the agent, with the body as its prompt, runs; the answer ends with it."""
+    prompt = (await receive())["body"]
+    with tempfile.TemporaryDirectory() as directory:
+        process = await asyncio.create_subprocess_exec(
+            *json.loads(os.environ["FLOOR_AGENT"]),
+            cwd=directory,
+            env=os.environ | {"SQUIB_MOCK_HOME": directory},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%r" % time.time(), "more_body": True})
+        await process.communicate(prompt)
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _paced(send: Send, count: str) -> None:

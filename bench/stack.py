@@ -131,6 +131,7 @@ class Up:
 @contextlib.asynccontextmanager
 async def up(directory: Path, **settings: object) -> AsyncIterator[Up]:
     """Start `squib up` in a directory of its own and stop it at the end. The driver is bubblewrap."""
+    directory.mkdir(mode=0o711, exist_ok=True)
     port, state = free_port(), directory / "state"
     base = {"PORT": port, "SANDBOX__DRIVER": "bubblewrap", "LOG_LEVEL": "warning"}
     role = Role(["up"], environment(state, base | settings), directory / "up.log")
@@ -145,11 +146,12 @@ async def up(directory: Path, **settings: object) -> AsyncIterator[Up]:
 
 
 @contextlib.asynccontextmanager
-async def bare_uvicorn() -> AsyncIterator[tuple[str, int]]:
-    """uvicorn with `floor_app`; gives its URL and pid."""
+async def bare_uvicorn(*agent: str) -> AsyncIterator[tuple[str, int]]:
+    """uvicorn with `floor_app`; gives its URL and pid. `agent` is the command line that POST /spawn starts."""
     port = free_port()
     argv = [sys.executable, "-m", "uvicorn", "bench.floor_app:app", "--port", str(port), "--log-level", "error"]
-    process = await asyncio.create_subprocess_exec(*argv, cwd=Path(__file__).parent.parent)
+    env = os.environ | {"FLOOR_AGENT": json.dumps(agent)}
+    process = await asyncio.create_subprocess_exec(*argv, cwd=Path(__file__).parent.parent, env=env)
     try:
         async with asyncio.timeout(START_SECONDS):
             while True:

@@ -10,17 +10,21 @@ from bench.harness import Bench, Target
 from squib.client import AsyncClient
 from squib.contracts.event import EventType
 from squib.contracts.task import TaskSpec
+from squib.guest import bundle
 
+PROMPT = "Measure"
 ALONE = 100
 BURST = 50
-FLOOR = "bare uvicorn that starts a process"
+FLOOR = "bare uvicorn that starts the same agent"
 
 
 async def run(bench: Bench) -> None:
     """Both rows."""
-    async with stack.bare_uvicorn() as (url, _):
-        alone, together = await _floor(url)
     with floors.scratch() as directory:
+        archive = directory / "guest.pyz"
+        bundle.build(archive)
+        async with stack.bare_uvicorn(floors.PYTHON, str(archive), "mock-agent") as (url, _):
+            alone, together = await _floor(url)
         async with stack.up(directory, SANDBOX__POOL_SIZE=4) as squib, squib.client() as client:
             samples = []
             for i in range(ALONE + 5):
@@ -50,7 +54,7 @@ async def run(bench: Bench) -> None:
 async def _started(client: AsyncClient) -> float:
     """Submit a task, follow it to its end; milliseconds from before the POST to its agent's start, by one clock."""
     before = time.time()
-    task = await client.tasks.create(TaskSpec(prompt="Measure", agent="mock"))
+    task = await client.tasks.create(TaskSpec(prompt=PROMPT, agent="mock"))
     started = 0.0
     async for event in client.tasks.events(task.id):
         if event.type == EventType.AGENT_STARTED:
@@ -66,10 +70,11 @@ async def _started(client: AsyncClient) -> float:
 async def _floor(url: str) -> tuple[list[float], list[float]]:
     async def one() -> float:
         before = time.time()
-        answer = await http.post(f"{url}/spawn", json={"prompt": "Measure"})
-        return float((answer.json()["time"] - before) * 1000)
+        answer = await http.post(f"{url}/spawn", content=PROMPT.encode())
+        return (float(answer.text) - before) * 1000
 
-    async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=BURST)) as http:
+    limits = httpx2.Limits(max_connections=BURST)
+    async with httpx2.AsyncClient(limits=limits, timeout=60) as http:
         await one()
-        alone = [await one() for _ in range(ALONE)]
+        alone = [await one() for _ in range(ALONE // 2)]
         return alone, list(await asyncio.gather(*(one() for _ in range(BURST))))
