@@ -38,7 +38,8 @@ class Stack:
     queue: Queue
     host: Host
     config: SchedulerConfig
-    scheduler: Scheduler
+    orchestrator: LocalOrchestrator
+    scheduler: Scheduler = field(init=False)
     running: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -55,7 +56,8 @@ class Stack:
 
     def another(self) -> Scheduler:
         """A second scheduler over the same store, host and state."""
-        return _scheduler(self.store, self.queue, self.host, self.config)
+        metrics = Metrics(CollectorRegistry())
+        return Scheduler(self.store, self.queue, self.orchestrator, self.config, metrics)
 
     async def submit(self, prompt: str = "Say hello.", **spec: Any) -> str:
         """Create a task and put it on the queue; its id."""
@@ -132,10 +134,6 @@ class Stack:
         return machines + [str(path) for path in self.config.state_dir.glob("*/*") if task_id in path.name]
 
 
-def _scheduler(store: Store, queue: Queue, host: Host, config: SchedulerConfig) -> Scheduler:
-    return Scheduler(store, queue, LocalOrchestrator(host), config, Metrics(CollectorRegistry()))
-
-
 @contextlib.asynccontextmanager
 async def stack(
     directory: Path, *, driver: str = "process", machines: int = 16, **config: Any
@@ -151,7 +149,8 @@ async def stack(
         Host(host_config, gateway) as host,
     ):
         queue = registry.make("sql", store)
-        whole = Stack(directory, store, queue, host, made, _scheduler(store, queue, host, made))
+        whole = Stack(directory, store, queue, host, made, LocalOrchestrator(host))
+        whole.scheduler = whole.another()
         try:
             yield whole
         finally:
