@@ -1,3 +1,4 @@
+import asyncio
 import os
 import subprocess
 import sys
@@ -40,17 +41,17 @@ async def test_ended_returns_for_a_process_that_ends_and_for_one_that_is_gone(
     await processes.ended(sleeper.pid)
 
 
-def test_a_tree_is_ended_with_children_in_sessions_of_their_own() -> None:
+async def test_a_tree_is_ended_with_children_in_sessions_of_their_own() -> None:
     script = "import os, subprocess; subprocess.Popen(['sleep', '77'], start_new_session=True); print(1, flush=True)"
     script += "; subprocess.run(['sleep', '78'])"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as root:
-        assert root.stdout is not None
-        root.stdout.readline()
-        family = processes.tree([root.pid])
-        assert len(family) >= 2
-        assert processes.kill_tree(lambda: [root.pid])
-        root.wait()
-        assert not [pid for pid in family if processes.start_time(pid) is not None]
+    root = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert root.stdout is not None
+    await root.stdout.readline()
+    family = processes.tree([root.pid])
+    assert len(family) >= 2
+    assert processes.kill_tree(lambda: [root.pid])
+    await asyncio.gather(*(processes.ended(pid) for pid in family), root.wait())
+    assert not processes.kill_tree(list)
 
 
 def test_roots_processes_are_never_looked_for() -> None:

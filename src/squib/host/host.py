@@ -82,7 +82,7 @@ class Host:
                     f"this host runs the driver {self.driver}, not {spec.request.driver}",
                     advice="Leave the driver out, or start squib with the one that you need.",
                 )
-            machine = self._pool.take(spec.request)
+            machine = await self._pool.take(spec.request)
             warm = machine is not None
             if machine is None:
                 machine = await self._cold(spec)

@@ -28,15 +28,23 @@ class Pool:
         self._usual = SandboxRequest()
         self._wanted = asyncio.Event()
 
-    def take(self, request: SandboxRequest) -> Machine | None:
+    async def take(self, request: SandboxRequest) -> Machine | None:
         """The oldest that lives and can be made to fit, its limits set; None where there is none."""
         for machine in self._fleet.in_phase(MachinePhase.READY):
             if machine.driver == self._fleet.driver.name and self._fits(machine, request):
                 self._wanted.set()
+                # Out of the pool before anything is awaited, so that no other claim takes it; not yet on disk.
+                self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.CLAIMED)
+                usable = False
                 try:
-                    return self._adjusted(machine, request)
-                except OSError as error:  # its groups are gone: so is the machine, and the reaper will see it
+                    if usable := await self._fleet.alive(machine):
+                        return self._adjusted(machine, request)
+                except OSError as error:  # its groups are gone, and with them the machine
+                    usable = False
                     log.warning("a pooled machine can't be used", machine=machine.id, error=str(error))
+                finally:
+                    if not usable:  # the reaper ends it
+                        self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.DELETING)
         return None
 
     async def run(self) -> None:

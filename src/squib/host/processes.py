@@ -54,14 +54,21 @@ def of_uid(uid: int) -> list[int]:
     """Every live process of that real user. Raises ValueError for 0: root's are never ours to end."""
     if uid == 0:
         raise ValueError("refusing to look for processes of user 0")
-    found = []
-    for pid in all_pids():
-        with contextlib.suppress(OSError):
-            status = (PROC / str(pid) / "status").read_text(errors="replace")
-            line = next((text for text in status.splitlines() if text.startswith("Uid:")), "")
-            if line.split()[1:2] == [str(uid)] and start_time(pid) is not None:
-                found.append(pid)
-    return found
+    return [pid for pid in all_pids() if _real_uid(pid) == uid and start_time(pid) is not None]
+
+
+def any_of(uids: range) -> bool:
+    """Whether a process of one of these real users is there."""
+    return any(_real_uid(pid) in uids for pid in all_pids())
+
+
+def _real_uid(pid: int) -> int:
+    """-1 where there is no such process any more."""
+    try:
+        status = (PROC / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return -1
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:")), -1)
 
 
 def naming(text: str) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from squib.contracts.errors import HostFull
+from squib.host import processes
 
 REGISTRY = Path("/run/squib/uids")  # one file a block of ids, holding the state directory that uses it
 SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
@@ -52,7 +53,8 @@ def reserve(state_dir: Path, base: int, count: int, registry: Path = REGISTRY) -
     """Claim a block of `count` ids from `base` on for this state directory, apart from every other installation's.
 
     The registry lies in /run: it goes with a reboot, as all machines do. A block is free again when the state
-    directory that it names is gone. Ranges that /etc/subuid gives to other users are passed over.
+    directory that it names is gone and no process runs under its ids. Ranges that /etc/subuid gives to other users
+    are passed over.
     """
     registry.mkdir(mode=0o755, parents=True, exist_ok=True)
     foreign = list(_subordinate())
@@ -62,7 +64,7 @@ def reserve(state_dir: Path, base: int, count: int, registry: Path = REGISTRY) -
             owner, _, length = path.read_text().rpartition("\n")
             if owner == str(state_dir) and int(length) == count and start >= base:
                 return range(start, start + count)
-            if not Path(owner).is_dir():
+            if not Path(owner).is_dir() and not processes.any_of(range(start, start + int(length))):
                 path.unlink()
                 del owners[start]
         blocks = [range(s, s + int(p.read_text().rpartition("\n")[2])) for s, p in owners.items()]

@@ -1,0 +1,232 @@
+import asyncio
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squib.contracts.errors import Conflict, DriverUnavailable, HostFull, InfrastructureError
+from squib.contracts.machine import MachinePhase
+from squib.gateway import Gateway
+from squib.host import Host, HostConfig, probe_all, processes, ready
+from squib.host.keeper import Keeper
+from tests import leaks
+from tests.host.conftest import KEY, sandbox
+
+
+async def test_a_claim_is_on_disk_ready_and_idempotent(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        spec = sandbox()
+        first, second = await asyncio.gather(host.claim(spec), host.claim(spec))
+        assert first == second == await host.get(spec.id)
+        assert await host.list() == [first]
+        assert (first.sandbox_id, first.task_id, first.warm) == (spec.id, spec.task_id, False)
+        assert (await ready.health(first, KEY)).sandbox_id == first.id
+        record = json.loads((Path(first.directory) / "machine.json").read_text())
+        assert (record["phase"], record["sandbox_id"]) == ("claimed", spec.id)
+        assert (Path(first.directory) / "gateway" / "gateway.sock").is_socket()
+        assert host.driver == host.capability.driver == "process"
+
+
+async def test_delete_leaves_nothing_and_knows_no_strangers(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        spec = sandbox()
+        machine = await host.claim(spec)
+        await asyncio.gather(host.delete(spec.id), host.delete(spec.id))
+        assert await host.get(spec.id) is None
+        assert leaks.find(machine.id) == []
+        assert not Path(machine.directory).exists()
+        await host.delete(spec.id)
+        await host.delete("sbx-unknown")
+
+
+async def test_leaving_removes_everything(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        await host.claim(sandbox())
+    assert leaks.find(str(config.state_dir)) == []
+    assert list((config.state_dir / "machines").iterdir()) == []
+
+
+async def test_a_machine_that_dies_is_known_but_not_alive(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        spec = sandbox()
+        machine = await host.claim(spec)
+        assert machine.pid
+        os.kill(machine.pid, 9)
+        await processes.ended(machine.pid)
+        assert not await host.alive(machine)
+        assert await host.get(spec.id) == machine
+        await host.delete(spec.id)
+        assert await host.get(spec.id) is None
+
+
+async def test_a_host_that_is_full_says_so_and_has_room_again(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, max_machines=1), gateway) as host:
+        spec = sandbox()
+        await host.claim(spec)
+        with pytest.raises(HostFull):
+            await host.claim(sandbox())
+        await host.delete(spec.id)
+        await host.claim(sandbox())
+
+
+async def test_a_driver_that_this_host_does_not_run_is_refused(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        with pytest.raises(DriverUnavailable, match="bubblewrap"):
+            await host.claim(sandbox(driver="bubblewrap"))
+        assert (await host.claim(sandbox(driver="process"))).driver == "process"
+
+
+async def test_one_process_at_a_time_uses_a_state_directory(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway):
+        with pytest.raises(Conflict, match="another squib"):
+            await Host(config, gateway).__aenter__()
+    async with Host(config, gateway):
+        pass
+
+
+async def test_an_unknown_driver_names_those_that_there_are(config: HostConfig, gateway: Gateway) -> None:
+    with pytest.raises(DriverUnavailable) as caught:
+        await Host(replace(config, driver="vmware"), gateway).__aenter__()
+    assert "bubblewrap" in caught.value.advice
+    async with Host(config, gateway):
+        pass
+
+
+async def test_claimed_machines_are_kept_for_the_next_host(config: HostConfig, gateway: Gateway) -> None:
+    spec = sandbox()
+    async with Host(replace(config, keep_machines=True, pool_size=1), gateway) as host:
+        machine = await host.claim(spec)
+    async with Host(config, gateway) as host:
+        assert await host.get(spec.id) == machine
+        assert await host.alive(machine)
+        assert await host.claim(spec) == machine
+    assert leaks.find(str(config.state_dir)) == []
+
+
+async def test_machines_of_another_installation_are_not_touched(config: HostConfig, gateway: Gateway) -> None:
+    other = replace(config, state_dir=config.state_dir / "other")
+    async with Host(config, gateway) as one:
+        mine = await one.claim(sandbox())
+        async with Host(other, gateway) as two:
+            theirs = await two.claim(sandbox())
+            assert mine.uid != theirs.uid or mine.uid is None
+            await Keeper(two._fleet).sweep()
+        assert await one.alive(mine)
+        assert [path for path in mine.cgroups if not Path(path).exists()] == []
+        assert (await ready.health(mine, KEY)).sandbox_id == mine.id
+
+
+async def test_a_sandbox_ends_when_its_time_is_over(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        spec, lasting = replace(sandbox(), ttl_seconds=0.0), sandbox()
+        machine = await host.claim(spec)
+        await host.claim(lasting)
+        await Keeper(host._fleet).reap()
+        assert await host.get(spec.id) is None
+        assert await host.get(lasting.id) is not None
+        assert leaks.find(machine.id) == []
+
+
+async def test_too_much_on_the_disk_ends_a_machine_and_its_record_says_so(
+    config: HostConfig, gateway: Gateway
+) -> None:
+    async with Host(config, gateway) as host:
+        spec, frugal = sandbox(disk=64), sandbox(disk=64)
+        machine, other = await host.claim(spec), await host.claim(frugal)
+        for name in ("one", "two"):
+            (Path(machine.directory) / "workspace" / name).write_bytes(b"x" * (33 << 20))
+        await Keeper(host._fleet).measure_disk()
+        ended = await host.get(spec.id)
+        assert ended is not None
+        assert "over its limit of 64 MiB" in (ended.ended or "")
+        assert not await host.alive(ended)
+        assert await host.alive(other)
+
+
+async def test_too_much_memory_without_a_control_group_ends_a_machine(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        spec = sandbox()
+        machine = await host.claim(spec)
+        host._fleet.keep(replace(machine, spec=replace(machine.spec, memory=1)))
+        await Keeper(host._fleet).measure_memory()
+        ended = await host.get(spec.id)
+        assert ended is not None
+        assert "of memory" in (ended.ended or "")
+        assert not await host.alive(ended)
+
+
+async def test_the_console_is_bounded(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        machine = await host.claim(sandbox())
+        console = Path(machine.directory) / "console.log"
+        console.write_bytes(b"x" * (2 << 20))
+        await Keeper(host._fleet).reap()
+        assert console.stat().st_size == 0
+
+
+async def test_renewal_keeps_guests_and_ends_a_silent_one_in_the_pool(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        machine = await host.claim(sandbox())
+        pooled = await host._fleet.create(sandbox().request)
+        (Path(pooled.directory) / "guest" / "guest.sock").unlink()
+        await Keeper(host._fleet).renew()
+        assert await host.alive(machine)
+        assert host._fleet.in_phase(MachinePhase.READY) == []
+
+
+async def test_leftovers_without_a_machine_are_swept_when_they_are_old(
+    config: HostConfig, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Host(config, gateway) as host:
+        machine = await host.claim(sandbox())
+        lost = await host._fleet.create(sandbox().request)
+        del host._fleet.machines[lost.id]
+        await Keeper(host._fleet).sweep()
+        assert Path(lost.directory).exists(), "it may be a probe's of another process"
+        monkeypatch.setattr("squib.host.keeper.LEFTOVER_AGE", -1.0)
+        await Keeper(host._fleet).sweep()
+        assert not Path(lost.directory).exists()
+        assert leaks.find(lost.id) == []
+        assert await host.alive(machine)
+
+
+async def test_a_guest_that_does_not_start_tells_what_it_said_and_leaves_nothing(
+    config: HostConfig, gateway: Gateway
+) -> None:
+    async with Host(config, gateway) as host:
+        host._fleet.ground.guest.write_text("raise SystemExit('no good')")
+        with pytest.raises(InfrastructureError, match="no good"):
+            await host.claim(sandbox())
+        assert host._fleet.machines == {}
+        assert list((config.state_dir / "machines").iterdir()) == []
+
+
+async def test_probing_all_tells_of_every_driver_beside_a_host_that_runs(
+    config: HostConfig, gateway: Gateway
+) -> None:
+    async with Host(config, gateway) as host:
+        machine = await host.claim(sandbox())
+        found = await probe_all(config)
+        assert [c.driver for c in found] == ["bubblewrap", "process"]
+        assert all(c.works or (c.why_not and c.advice) for c in found)
+        assert await host.alive(machine)
+
+
+async def test_a_driver_that_can_not_work_says_what_to_install(
+    config: HostConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    (found, _) = await probe_all(config)
+    assert not found.works
+    assert "bwrap" in (found.why_not or "")
+    assert "apt-get install bubblewrap" in (found.advice or "")
+
+
+@pytest.mark.needs("root", "bwrap")
+async def test_a_state_directory_that_the_sandbox_can_not_reach_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (found, _) = await probe_all(HostConfig(tmp_path / "state", KEY))
+    assert not found.works
+    assert "state directory" in (found.advice or "")

@@ -1,0 +1,72 @@
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squib.contracts.machine import MachinePhase
+from squib.gateway import Gateway
+from squib.host import Host, HostConfig, ready
+from tests.host.conftest import KEY, sandbox
+
+
+async def filled(host: Host, count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(host._fleet.in_phase(MachinePhase.READY)) < count:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_claim_takes_a_ready_guest_and_the_pool_fills_again(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        await filled(host, 1)
+        (pooled,) = host._fleet.in_phase(MachinePhase.READY)
+        machine = await host.claim(sandbox())
+        assert machine.id == pooled.id
+        assert machine.warm
+        await filled(host, 1)
+        assert (await ready.health(machine, KEY)).sandbox_id == machine.id
+
+
+async def test_a_dead_guest_in_the_pool_is_never_handed_out(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        await filled(host, 1)
+        (pooled,) = host._fleet.in_phase(MachinePhase.READY)
+        await host._fleet.driver.destroy(pooled)
+        machine = await host.claim(sandbox())
+        assert machine.id != pooled.id
+        assert await host.alive(machine)
+
+
+async def test_other_limits_are_set_on_a_pooled_machine(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        if "memory" not in host._fleet.ground.groups.controllers:
+            pytest.skip("no control group limits memory here")
+        await filled(host, 1)
+        machine = await host.claim(sandbox(memory=512, cpu=0.5))
+        assert machine.warm
+        assert (machine.spec.memory, machine.spec.cpu) == (512, 0.5)
+        files = [Path(p) / f for p in machine.cgroups for f in ("memory.limit_in_bytes", "memory.max")]
+        assert {int(f.read_text()) for f in files if f.exists()} == {512 << 20}
+
+
+async def test_more_disk_than_the_pool_has_is_a_new_machine(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        await filled(host, 1)
+        machine = await host.claim(sandbox(disk=20_000))
+        assert not machine.warm
+        assert machine.spec.disk == 20_000
+
+
+async def test_a_full_host_gives_up_a_pooled_machine_that_does_not_fit(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1, max_machines=1), gateway) as host:
+        await filled(host, 1)
+        assert not (await host.claim(sandbox(disk=20_000))).warm
+        assert host._fleet.room == 0
+
+
+async def test_claims_at_once_each_get_their_own(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=2), gateway) as host:
+        await filled(host, 2)
+        machines = await asyncio.gather(*(host.claim(sandbox()) for _ in range(4)))
+        assert len({m.id for m in machines}) == 4
+        assert [m.warm for m in machines].count(True) == 2
