@@ -31,6 +31,8 @@ _MAX_REDONE = 5
 #: Not cut short by the task's own deadline: the agent's work is done.
 _UNHURRIED = frozenset({"save", "collect", "decide", "idle", "cleanup", "finish"})
 _UNHURRIED_SECONDS = 3600.0
+#: What came before these must not be done again: the work is safe, or the sandbox is about to go.
+_KEPT = frozenset({"collect", "cleanup"})
 
 
 class PutBack(Exception):
@@ -59,16 +61,21 @@ async def drive(job: Job) -> None:
 
 
 async def _step(job: Job) -> None:
-    step = STEPS[job.progress.step]
     if job.progress.ending is not None:  # decided: nothing interrupts it, each part has its own bounds
-        job.progress.step = await step(job)
+        await _take(job)
         return
     wanted = job.task.spec.limits
     end = limits.deadline(wanted, job.started_at)
     if job.progress.step in _UNHURRIED:
         end += _UNHURRIED_SECONDS
     async with job.interrupts.scope(end, OutOfTime("task", wanted.seconds)):
-        job.progress.step = await step(job)
+        await _take(job)
+
+
+async def _take(job: Job) -> None:
+    job.progress.step = await STEPS[job.progress.step](job)
+    if job.progress.step in _KEPT:
+        await job.emit()
 
 
 async def _interrupted(job: Job, reason: Reason) -> None:
