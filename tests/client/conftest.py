@@ -1,6 +1,7 @@
 """Both clients behind one face, a real API over a real store, and a wire that breaks."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from squib.api import ApiConfig, create_app
 from squib.cli.listen import listening, serve
@@ -76,6 +78,7 @@ class Backend:
 
 @pytest.fixture
 async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     async with Store.open(f"sqlite:///{tmp_path / 'squib.db'}", files=tmp_path / "files") as store:
         user = await store.users.ensure("alice")
         _, token = await store.users.create_token(user, "first")
@@ -85,6 +88,7 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
                 server = group.create_task(serve(app, listener))
                 yield Backend(store, listener.url, token, user)
                 server.cancel()
+    structlog.reset_defaults()
 
 
 @asynccontextmanager
