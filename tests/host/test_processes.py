@@ -70,4 +70,7 @@ def test_processes_are_found_by_what_their_command_line_names() -> None:
 
 
 def test_memory_of_processes_that_are_gone_counts_nothing() -> None:
-    assert processes.private_memory([os.getpid(), 2**22 + 1]) > 1024 * 1024
+    pids = [os.getpid(), 2**22 + 1]
+    assert processes.most_memory(pids) > 1024 * 1024
+    assert processes.memory(pids) > 1024 * 1024
+    assert processes.memory([2**22 + 1]) == processes.most_memory([2**22 + 1]) == 0

@@ -57,8 +57,6 @@ async def vacate(ground: Ground, machine: Machine) -> None:
 
     Raises InfrastructureError where a process outlasts END_SECONDS: then nothing is given back.
     """
-    if processes.running(machine.pid, machine.pid_start):
-        processes.kill([machine.pid or 0])
     if machine.cgroups:  # whatever the machine forked is in them: it can't see the groups' file system
         await cgroups.kill(machine.cgroups)
         if not cgroups.remove(machine.cgroups):

@@ -79,11 +79,9 @@ class Keeper:
         """End machines that hold more memory than they may, where no control group keeps them from it."""
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
             if await self._fleet.alive(machine) and machine.pid is not None:
-                used = processes.private_memory(processes.tree([machine.pid])) // MIB
-                if used > machine.spec.memory:
-                    await self._end(
-                        machine, f"it held {used} MiB of memory, over its limit of {machine.spec.memory} MiB"
-                    )
+                pids, limit = processes.tree([machine.pid]), machine.spec.memory
+                if processes.most_memory(pids) // MIB > limit and (used := processes.memory(pids) // MIB) > limit:
+                    await self._end(machine, f"it held {used} MiB of memory, over its limit of {limit} MiB")
 
     async def _end(self, machine: Machine, why: str) -> None:
         """End its processes but keep its record, which says why, until it is deleted or its time is over."""

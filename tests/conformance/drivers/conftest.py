@@ -60,6 +60,11 @@ async def capability(driver: Driver) -> Capability:
     return found
 
 
+def guest_config(machine_id: str, lease: float = 120.0) -> GuestConfig:
+    token = guest_token(KEY, machine_id)
+    return GuestConfig(machine_id, token_digest(token), "unix:/run/squib/guest/guest.sock", lease_seconds=lease)
+
+
 @pytest.fixture
 async def create(ground: Ground, driver: Driver) -> AsyncIterator[Create]:
     """Makes machines whose guests answer. They are ended afterwards, and must then have left nothing."""
@@ -69,13 +74,9 @@ async def create(ground: Ground, driver: Driver) -> AsyncIterator[Create]:
         machine_id = ids.new_id("mch")
         place = ground.state.machine(machine_id)
         place.root.mkdir(mode=0o711)
-        config = GuestConfig(
-            machine_id,
-            token_digest(guest_token(KEY, machine_id)),
-            "unix:/run/squib/guest/guest.sock",
-            lease_seconds=lease,
-        )
-        machine = await driver.create(replace(MachineSpec(machine_id), **spec), place.root, config)  # type: ignore[arg-type]
+        machine = await driver.create(
+            replace(MachineSpec(machine_id), **spec), place.root, guest_config(machine_id, lease)
+        )  # type: ignore[arg-type]
         made.append(machine)
         if answering:
             await ready.wait(machine, driver, KEY)

@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
-from squib.contracts.machine import Capability
+from squib.contracts import ids
+from squib.contracts.machine import Capability, MachineSpec
+from squib.host import cgroups, processes, ready
+from squib.host.drivers import registry
 from squib.host.drivers.base import Driver
-from tests.conformance.drivers.conftest import Create, Run
+from squib.host.ground import Ground
+from tests.conformance.drivers.conftest import KEY, Create, Run, guest_config
 
 HOG = "held = []\nwhile True: held.append(bytearray(16 << 20))"
 FORKS = """
@@ -62,6 +67,28 @@ async def test_a_fork_bomb_ends_with_its_machine(
     async with asyncio.timeout(10):
         await driver.destroy(machine)
     assert not await driver.alive(machine)
+
+
+@pytest.mark.needs("root")
+async def test_without_control_groups_processes_are_counted_and_a_bomb_ends_all_the_same(
+    run: Run, ground: Ground, driver_name: str
+) -> None:
+    bare = replace(ground, groups=cgroups.Cgroups((), "squib-none"))
+    driver = registry.make(driver_name, bare)
+    assert "pids: RLIMIT_NPROC" in (await driver.probe()).limits
+    spec = MachineSpec(ids.new_id("mch"), pids=100)
+    place = bare.state.machine(spec.id)
+    place.root.mkdir(mode=0o711)
+    machine = await driver.create(spec, place.root, guest_config(spec.id))
+    try:
+        await ready.wait(machine, driver, KEY)
+        born, _ = json.loads((await run(machine, ["/usr/bin/python3", "-c", FORKS])).stdout)
+        assert born < 100
+        await run(machine, ["sh", "-c", f"setsid /usr/bin/python3 -c '{BOMB}' > /dev/null 2>&1 < /dev/null &"])
+    finally:
+        async with asyncio.timeout(15):
+            await driver.destroy(machine)
+    assert processes.of_uid(machine.uid or 0) == []
 
 
 async def test_a_file_does_not_grow_beyond_the_disk_limit(create: Create, run: Run) -> None:

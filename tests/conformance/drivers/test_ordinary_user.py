@@ -1,0 +1,109 @@
+"""The same by an ordinary user, without control groups and without user ids to give away."""
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+
+import h11
+import pytest
+import structlog
+import wsproto
+
+import squib
+from tests import leaks
+
+UID = 54_321
+PROGRAM = """
+import asyncio, json, os, sys
+from pathlib import Path
+from squib.contracts import ids
+from squib.contracts.guest import TerminalRequest
+from squib.contracts.sandbox import SandboxSpec
+from squib.contracts.task import SandboxRequest
+from squib.host import Host, HostConfig
+from squib.link import GuestLink, guest_token
+
+KEY = b"k" * 32
+FORKS = '''
+import os, time
+born = 0
+try:
+    while born < 4000:
+        if os.fork() == 0:
+            time.sleep(60)
+        born += 1
+except OSError as error:
+    print(born, error.errno)
+'''
+
+class Gate:
+    async def open(self, machine_id, socket, uid): pass
+    async def close(self, machine_id): pass
+
+async def main():
+    facts = {}
+    async with Host(HostConfig(Path(sys.argv[1]), KEY, driver=sys.argv[2], pool_size=0), Gate()) as host:
+        facts["limits"] = host.capability.limits
+        machine = await host.claim(SandboxSpec(ids.new_id("sbx"), "task-x", SandboxRequest()))
+        facts.update(uid=machine.uid, cgroups=machine.cgroups, id=machine.id)
+        async with GuestLink(machine.endpoint, guest_token(KEY, machine.id), uid=os.getuid()) as link:
+            async def run(*command):
+                return (await link.terminal(TerminalRequest(list(command)))).stdout.strip()
+            facts["inside"] = await run("id", "-u")
+            facts["status"] = await run("sh", "-c", "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status")
+            facts["shadow"] = await run("sh", "-c", "cat /etc/passwd | wc -l; ls /home")
+            await run("sh", "-c", "setsid sleep 1000 > /dev/null 2>&1 &")
+            await run("sh", "-c", "mkdir -p closed/deep && touch closed/deep/file && chmod 0 closed/deep closed")
+            if sys.argv[2] == "bubblewrap":
+                facts["forks"] = await run("/usr/bin/python3", "-c", FORKS)
+        facts["outside"] = os.stat(f"/proc/{machine.pid}").st_uid
+    print(json.dumps(facts))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def library(shared_tmp: Path) -> Path:
+    """What the host needs, where an ordinary user can read it: the tests' own environment may be root's alone."""
+    target = shared_tmp / "library"
+    for module in (squib, h11, wsproto, structlog):
+        source = Path(str(module.__file__)).parent
+        shutil.copytree(source, target / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in Path(str(h11.__file__)).parent.parent.glob("pyseccomp*.py"):
+        shutil.copy(path, target)
+    return target
+
+
+@pytest.mark.needs("root", "setpriv")
+@pytest.mark.parametrize(
+    "driver", [pytest.param("bubblewrap", marks=pytest.mark.needs("bwrap", "libseccomp")), "process"]
+)
+async def test_an_ordinary_user_has_machines_too(driver: str, library: Path, shared_tmp: Path) -> None:
+    state = shared_tmp / "state"
+    state.mkdir()
+    os.chown(state, UID, UID)
+    host = await asyncio.create_subprocess_exec(
+        *("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--"),
+        *("/usr/bin/python3", "-c", PROGRAM, str(state), driver),
+        env={"PYTHONPATH": str(library), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd="/",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await host.communicate()
+    assert host.returncode == 0
+    facts = json.loads(said.splitlines()[-1])
+    assert (facts["uid"], facts["cgroups"]) == (None, [])
+    assert facts["outside"] == UID
+    assert not [limit for limit in facts["limits"] if "cgroup" in limit]
+    if driver == "bubblewrap":
+        assert facts["inside"] == "1000"
+        assert facts["status"].split() == ["CapEff:", "0" * 16, "NoNewPrivs:", "1", "Seccomp:", "2"]
+        assert facts["shadow"].split() == ["2", "agent"]
+        born, error = map(int, facts["forks"].split())
+        assert born < 2048
+        assert error == 11  # EAGAIN
+    assert leaks.find(facts["id"], str(state)) == []
+    assert list((state / "machines").iterdir()) == []
