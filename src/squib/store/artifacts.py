@@ -69,7 +69,7 @@ class Artifacts:
 
     async def prune(self, before: float) -> int:
         """Remove what tasks that ended before then (seconds since 1970) have left, and garbage; the count."""
-        ended = sa.select(tasks.c.id).where(tasks.c.finished_at < before)
+        ended = sa.select(tasks.c.id).where(tasks.c.finished_at < before, sa.text("finished_at IS NOT NULL"))
         delete = artifacts.delete().where(_a.task_id.in_(ended)).returning(_a.task_id, _a.file)
 
         def work(tx: Tx) -> tuple[list[tuple[str, str]], set[tuple[str, str]]]:

@@ -31,17 +31,12 @@ class Claims:
         """
 
         def work(tx: Tx) -> Lease | None:
-            for pick in _picks(tx, task_id):
-                values = {
-                    "lease_worker": worker,
-                    "lease_token": _t.lease_token + 1,
-                    "lease_until": tx.now + seconds,
-                }
-                update = tasks.update().where(_t.id == pick.scalar_subquery()).values(values)
-                until = time.time() + seconds
-                if (got := tx.execute(update.returning(_t.id, _t.lease_token)).one_or_none()) is not None:
-                    return Lease(got.id, got.lease_token, worker, until)
-            return None
+            over, free = (_first(tx, query, task_id) for query in _claimable(tx))
+            values = {"lease_worker": worker, "lease_token": _t.lease_token + 1, "lease_until": tx.now + seconds}
+            update = tasks.update().where(_t.id == sa.func.coalesce(over, free)).values(values)
+            until = time.time() + seconds
+            got = tx.execute(update.returning(_t.id, _t.lease_token)).one_or_none()
+            return Lease(got.id, got.lease_token, worker, until) if got is not None else None
 
         return await self._database.write(work)
 
@@ -116,10 +111,8 @@ def _claimable(tx: Tx) -> list["sa.Select[Any]"]:
     return [over, free]
 
 
-def _picks(tx: Tx, task_id: str | None) -> list["sa.Select[Any]"]:
-    picks = []
-    for query in _claimable(tx):
-        one = query.where(_t.id == task_id) if task_id is not None else query
-        one = one.limit(1)
-        picks.append(one.with_for_update(skip_locked=True) if tx.postgres else one)
-    return picks
+def _first(tx: Tx, query: "sa.Select[Any]", task_id: str | None) -> "sa.ScalarSelect[Any]":
+    if task_id is not None:
+        query = query.where(_t.id == task_id)
+    query = query.limit(1)
+    return (query.with_for_update(skip_locked=True) if tx.postgres else query).scalar_subquery()

@@ -194,12 +194,12 @@ def _engines(url: sa.URL, postgres: bool) -> tuple[sa.Engine, sa.Engine]:
             "tcp_user_timeout": "10000",
             "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
         }
+        # No pre-ping: a broken connection is noticed by the statement, whose unit of work then runs again.
         engine = sa.create_engine(
             url,
             pool_size=_POSTGRES,
             max_overflow=0,
             pool_timeout=5,
-            pool_pre_ping=True,
             connect_args={k: v for k, v in defaults.items() if k not in url.query},
         )
         return engine, engine

@@ -81,14 +81,15 @@ def _tasks() -> None:
     )
     waiting = sa.text("lease_worker IS NULL AND finished_at IS NULL")
     leased = sa.text("lease_worker IS NOT NULL AND finished_at IS NULL")
+    finished = sa.text("finished_at IS NOT NULL")
     boxed = sa.text("sandbox_id IS NOT NULL AND finished_at IS NULL")
     op.create_index("tasks_of_owner", "tasks", ["owner", "id"])
     op.create_index("tasks_in_state", "tasks", ["state"])
-    op.create_index("tasks_finished", "tasks", ["finished_at"])
     for name, columns, where in (
         ("tasks_waiting", ["claim_at", "id"], waiting),
         ("tasks_leased", ["lease_until", "id"], leased),
         ("tasks_boxed", ["sandbox_id"], boxed),
+        ("tasks_finished", ["finished_at"], finished),
     ):
         op.create_index(name, "tasks", columns, sqlite_where=where, postgresql_where=where)
 
