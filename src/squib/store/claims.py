@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from squib.contracts.errors import LeaseLost
 from squib.store import encode, rows
-from squib.store.database import Database, Tx
+from squib.store.database import Database, Tx, clock
 from squib.store.lease import Lease
 from squib.store.tables import tasks
 
@@ -23,6 +23,25 @@ class Claims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Built once: to build them took longer than to run them.
+        self._claimable = _claimable(clock(database.postgres))
+        self._claim_any = self._claim(self._claimable)
+        self._claim_one = self._claim([query.where(_t.id == sa.bindparam("wanted")) for query in self._claimable])
+        self._release = (
+            tasks.update()
+            .where(_t.id == sa.bindparam("wanted"), _t.lease_token == sa.bindparam("token"))
+            .values(lease_worker=None, lease_until=0.0, lease_token=_t.lease_token + 1)
+            .returning(_t.finished_at)
+        )
+
+    def _claim(self, queries: "list[sa.Select[Any]]") -> sa.Executable:
+        firsts = [query.limit(1) for query in queries]
+        if self._database.postgres:
+            firsts = [query.with_for_update(skip_locked=True) for query in firsts]
+        picked = sa.func.coalesce(*(query.scalar_subquery() for query in firsts))
+        until = clock(self._database.postgres) + sa.bindparam("seconds", type_=sa.Double)
+        values = {"lease_worker": sa.bindparam("worker"), "lease_token": _t.lease_token + 1, "lease_until": until}
+        return tasks.update().where(_t.id == picked).values(values).returning(_t.id, _t.lease_token)
 
     async def claim(self, worker: str, *, seconds: float, task_id: str | None = None) -> Lease | None:
         """Lease a task that is not finished and nobody's: one whose lease is over, else the one that waits longest.
@@ -30,12 +49,14 @@ class Claims:
         None where there is none (or, with `task_id`, where that one is not to be had). Raises StoreUnavailable.
         """
 
+        parameters = {"worker": worker, "seconds": seconds}
+        statement = self._claim_any if task_id is None else self._claim_one
+        if task_id is not None:
+            parameters["wanted"] = task_id
+
         def work(tx: Tx) -> Lease | None:
-            over, free = (_first(tx, query, task_id) for query in _claimable(tx))
-            values = {"lease_worker": worker, "lease_token": _t.lease_token + 1, "lease_until": tx.now + seconds}
-            update = tasks.update().where(_t.id == sa.func.coalesce(over, free)).values(values)
             until = time.time() + seconds
-            got = tx.execute(update.returning(_t.id, _t.lease_token)).one_or_none()
+            got = tx.execute(statement, parameters).one_or_none()
             return Lease(got.id, got.lease_token, worker, until) if got is not None else None
 
         return await self._database.write(work)
@@ -50,9 +71,7 @@ class Claims:
         """Give the task back: another worker may have it at once. A lease that was lost is none to give back."""
 
         def work(tx: Tx) -> None:
-            update = tasks.update().where(_t.id == lease.task_id, _t.lease_token == lease.token)
-            values = {"lease_worker": None, "lease_until": 0.0, "lease_token": _t.lease_token + 1}
-            found = tx.execute(update.values(values).returning(_t.finished_at)).one_or_none()
+            found = tx.execute(self._release, {"wanted": lease.task_id, "token": lease.token}).one_or_none()
             if found is not None and found.finished_at is None:
                 tx.wake("queue")
 
@@ -84,7 +103,7 @@ class Claims:
         """Ids that could be claimed now: those whose lease is over first, then those that wait longest."""
 
         def work(tx: Tx) -> list[str]:
-            found = [tx.execute(query.limit(limit)).scalars().all() for query in _claimable(tx)]
+            found = [tx.execute(query.limit(limit)).scalars().all() for query in self._claimable]
             return [i for ids in found for i in ids][:limit]
 
         return await self._database.read(work)
@@ -105,14 +124,7 @@ def lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"the lease of {lease.worker} on {lease.task_id} has moved on")
 
 
-def _claimable(tx: Tx) -> list["sa.Select[Any]"]:
-    over = sa.select(_t.id).where(_LEASED, _t.lease_until <= tx.now).order_by(_t.lease_until, _t.id)
-    free = sa.select(_t.id).where(_WAITING, _t.claim_at <= tx.now).order_by(_t.claim_at, _t.id)
+def _claimable(now: "sa.ColumnElement[float]") -> "list[sa.Select[Any]]":
+    over = sa.select(_t.id).where(_LEASED, _t.lease_until <= now).order_by(_t.lease_until, _t.id)
+    free = sa.select(_t.id).where(_WAITING, _t.claim_at <= now).order_by(_t.claim_at, _t.id)
     return [over, free]
-
-
-def _first(tx: Tx, query: "sa.Select[Any]", task_id: str | None) -> "sa.ScalarSelect[Any]":
-    if task_id is not None:
-        query = query.where(_t.id == task_id)
-    query = query.limit(1)
-    return (query.with_for_update(skip_locked=True) if tx.postgres else query).scalar_subquery()

@@ -7,7 +7,7 @@ again from its start when the connection broke before the commit. It must touch 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 PATIENCE = 10.0  # seconds that a call goes on trying while the database does not answer
 CHANNEL = "squib"  # of NOTIFY
 _SERVER_NOW = sa.cast(sa.extract("epoch", sa.func.statement_timestamp()), sa.Double)
+_OWN_NOW = sa.bindparam("now", callable_=time.time, type_=sa.Double)
 _READERS = 4  # threads, and connections, for reading SQLite
 _POSTGRES = 16  # threads, and connections, for all of PostgreSQL
 
@@ -40,12 +41,13 @@ class Tx:
         self.postgres = postgres
         self.topics: set[str] = set()
         self.blocks: list[Block] = []
-        #: Leases are judged by one clock: the server's where many processes share it.
-        self.now: Any = _SERVER_NOW if postgres else sa.literal(time.time())
+        self.now = clock(postgres)
 
-    def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
+    def execute(
+        self, statement: sa.Executable, parameters: Mapping[str, Any] | list[dict[str, Any]] | None = None
+    ) -> sa.CursorResult[Any]:
         """Run a Core statement."""
-        return self.connection.execute(statement)
+        return self.connection.execute(statement, parameters)
 
     def locked(self, query: "sa.Select[Any]") -> "sa.Select[Any]":
         """Lock what the query selects until the commit; SQLite's only writer holds everything already."""
@@ -54,6 +56,11 @@ class Tx:
     def wake(self, topic: str) -> None:
         """Wake this topic's subscribers, in every process, after the commit."""
         self.topics.add(topic)
+
+
+def clock(postgres: bool) -> "sa.ColumnElement[float]":
+    """The time as an expression, read anew by each statement. Leases are judged by one clock: the server's."""
+    return _SERVER_NOW if postgres else _OWN_NOW
 
 
 def parse(url: str) -> sa.URL:

@@ -22,6 +22,8 @@ from squib.store.tables import messages, tasks
 
 _t = tasks.c
 _MAX_PAGE = 500
+_GET = sa.select(_t.owner, *rows.SHOWN).where(_t.id == sa.bindparam("wanted"))
+_MESSAGE = messages.insert()
 
 
 class Tasks(Claims):
@@ -62,9 +64,8 @@ class Tasks(Claims):
 
     async def get(self, task_id: str, *, owner: str | None = None) -> Task:
         """The task. Raises NotFound, also for another owner's."""
-        query = _of(sa.select(*rows.SHOWN), task_id, owner)
-        found = await self._database.read(lambda tx: tx.execute(query).one_or_none())
-        if found is None:
+        found = await self._database.read(lambda tx: tx.execute(_GET, {"wanted": task_id}).one_or_none())
+        if found is None or owner not in (None, found.owner):
             raise _absent(task_id)
         return rows.task(found)
 
@@ -195,7 +196,7 @@ def _lock(tx: Tx, task_id: str, owner: str | None) -> "sa.Row[Any] | None":
 
 
 def _read(tx: Tx, task_id: str) -> Task:
-    return rows.task(tx.execute(_of(sa.select(*rows.SHOWN), task_id, None)).one())
+    return rows.task(tx.execute(_GET, {"wanted": task_id}).one())
 
 
 def _last_turn(tx: Tx, task_id: str) -> int:
@@ -231,7 +232,7 @@ def _insert(tx: Tx, values: dict[str, Any], spec: TaskSpec) -> Task:
     more = {"state": TaskState.QUEUED.value, "created_at": now, "updated_at": now, "claim_at": tx.now, "last_seq": 1}
     row = tx.execute(tasks.insert().values(values | more).returning(*rows.SHOWN)).one()
     first = {"task_id": task_id, "turn": 1, "prompt": spec.prompt, "created_at": now}
-    tx.execute(messages.insert().values(first))
+    tx.execute(_MESSAGE, first)
     if spec.labels:
         marks = [{"task_id": task_id, "key": k, "value": v} for k, v in spec.labels.items()]
         tx.execute(labels_table.insert().values(marks))
