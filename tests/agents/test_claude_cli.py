@@ -14,8 +14,10 @@ from squib.agents.claude import PLACEHOLDER_KEY
 from squib.contracts import codec, ids
 from squib.contracts.errors import GuestUnreachable
 from squib.contracts.guest import CancelRequest, GuestConfig, RunRequest, RunState
+from squib.contracts.sandbox import SandboxSpec
 from squib.gateway import Gateway, Route
-from squib.link import GuestLink, token_digest
+from squib.host import Host, HostConfig
+from squib.link import GuestLink, guest_token, token_digest
 from squib.testing.model import ModelServer
 
 KEY = "sk-ant-the-real-key-0123456789"
@@ -154,6 +156,30 @@ async def test_an_unknown_session_fails_and_says_what_to_do(place):
     await place.start("go", session_id="00000000-0000-4000-8000-000000000000")
     status, _ = await place.finish()
     assert status.state is RunState.FAILED and "new task" in status.reason
+
+
+@pytest.mark.needs("bwrap")
+async def test_the_same_in_an_isolated_sandbox(shared_tmp, tools_dir):
+    """No network but the gateway, another user, the sandbox's own Python: the model is reached all the same."""
+    async with (
+        asyncio.timeout(60),
+        ModelServer(key=KEY) as model,
+        Gateway({"anthropic": Route(model.url, {"x-api-key": KEY})}) as gateway,
+        Host(HostConfig(shared_tmp, b"k" * 32, driver="bubblewrap", pool_size=0, tools=tools_dir), gateway) as host,
+    ):
+        machine = await host.claim(SandboxSpec(ids.new_id("sbx"), ids.new_id("task")))
+        async with GuestLink(machine.endpoint, guest_token(b"k" * 32, machine.id), uid=machine.uid) as link:
+            place = Place(link, Path(machine.directory) / "workspace", model)
+            await place.start("Write a greeting")
+            first, _ = await place.finish()
+            assert first.state is RunState.SUCCEEDED, first
+            assert await link.read("hello.py") == b'print("hello from squib")\n'
+            await place.start("model:run=env; cat /proc/self/environ", session_id=first.session_id)
+            second, events = await place.finish()
+            assert second.state is RunState.SUCCEEDED, second
+            assert PLACEHOLDER_KEY in "".join(e.data["text"] for e in events if e.type == "agent.output")
+            assert KEY not in everything(place)
+        await host.delete(machine.sandbox_id)
 
 
 async def test_a_cancel_ends_the_whole_tree(place):
