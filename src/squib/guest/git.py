@@ -168,6 +168,8 @@ async def _work_tree(guest: "Supervisor") -> str:
         if added.code == 0 or not nested:
             break
         excluded += [f":(exclude,literal){path}" for path in nested]
+    if added.code == 128:  # a filter that fails, say: what the index holds now would be passed off as the work tree
+        raise RepositoryError(f"git add: {added.err.strip()[-500:]}")
     return (await git(guest, "write-tree", env=env)).text
 
 
