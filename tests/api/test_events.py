@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import socket
 from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
+import uvicorn
 
+from squib.api import server_config
 from squib.contracts.event import Draft
 from squib.contracts.task import TaskState
 from tests.api.conftest import application, assert_problem, served
@@ -170,3 +173,20 @@ async def test_a_browser_follows_with_its_cookie(api, port):
         await browser.get("/", params={"token": api.token})
         response = await browser.get(f"/api/v1/tasks/{task}/events", headers=SSE)
     assert len(frames(response.text)) == 4
+
+
+async def test_a_server_that_ends_ends_its_streams(api, capfd):
+    """Without a word in the log, and so that the client knows to come back."""
+    task = await api.task()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(server_config(api.app, timeout_graceful_shutdown=0))
+    with listener:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve(sockets=[listener]))
+            while not server.started:  # noqa: ASYNC110 (uvicorn tells nobody)
+                await asyncio.sleep(0.005)
+            async with following(api, listener.getsockname()[1], task) as response:
+                server.should_exit = True
+                text = (await response.aread()).decode()
+    assert [kind for _, kind, _ in frames(text)] == ["task.queued"]
+    assert "Traceback" not in "".join(capfd.readouterr())

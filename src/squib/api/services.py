@@ -24,8 +24,8 @@ class Services:
     terminals: collections.Counter[str] = field(default_factory=collections.Counter)  # open, by task id
 
 
-def services_of(connection: HTTPConnection) -> Services:
-    """The services of the application that answers this connection."""
+async def services_of(connection: HTTPConnection) -> Services:
+    """The services of the application that answers this connection. (FastAPI runs plain functions in a thread.)"""
     services = connection.app.state.services
     assert isinstance(services, Services)
     return services

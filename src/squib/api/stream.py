@@ -5,6 +5,7 @@ of silent clients pays for that in memory, so here one task sends and the reques
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from squib.contracts.guest import SSE
 from squib.store import Frames
 
+_LAST_WORD_SECONDS = 0.2
 HEARTBEAT = b": heartbeat\n\n"
 
 
@@ -35,12 +37,19 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         with self.open_streams.track_inprogress():
-            async with asyncio.TaskGroup() as group:
-                sender = group.create_task(self._send_all(send))
-                # After the last chunk the server says `disconnect` as well, so this ends either way.
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                sender.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    sender = group.create_task(self._send_all(send))
+                    # After the last chunk the server says `disconnect` as well, so this ends either way.
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    sender.cancel()
+            except asyncio.CancelledError:
+                # The server is going down, and this is its own task for this request: let the client see an end, by
+                # which it knows to come back, unless it does not even read.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORD_SECONDS):
+                        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
