@@ -169,7 +169,8 @@ async def test_the_console_is_bounded(config: HostConfig, gateway: Gateway) -> N
 async def test_renewal_keeps_guests_and_ends_a_silent_one_in_the_pool(config: HostConfig, gateway: Gateway) -> None:
     async with Host(config, gateway) as host:
         machine = await host.claim(sandbox())
-        pooled = await host._fleet.create(sandbox().request)
+        pooled = replace(await host._fleet.create(sandbox().request), phase=MachinePhase.READY)
+        host._fleet.keep(pooled)
         (Path(pooled.directory) / "guest" / "guest.sock").unlink()
         await Keeper(host._fleet).renew()
         assert await host.alive(machine)
@@ -181,8 +182,7 @@ async def test_leftovers_without_a_machine_are_swept_when_they_are_old(
 ) -> None:
     async with Host(config, gateway) as host:
         machine = await host.claim(sandbox())
-        lost = await host._fleet.create(sandbox().request)
-        del host._fleet.machines[lost.id]
+        lost = await host._fleet.create(sandbox().request)  # and nobody keeps it
         await Keeper(host._fleet).sweep()
         assert Path(lost.directory).exists(), "it may be a probe's of another process"
         monkeypatch.setattr("squib.host.keeper.LEFTOVER_AGE", -1.0)
@@ -196,7 +196,7 @@ async def test_a_guest_that_does_not_start_tells_what_it_said_and_leaves_nothing
     config: HostConfig, gateway: Gateway
 ) -> None:
     async with Host(config, gateway) as host:
-        host._fleet.ground.guest.write_text("raise SystemExit('no good')")
+        host._fleet.ground.guest.write_text("raise SystemExit('no good')")  # this state directory's own copy
         with pytest.raises(InfrastructureError, match="no good"):
             await host.claim(sandbox())
         assert host._fleet.machines == {}

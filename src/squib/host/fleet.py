@@ -74,7 +74,10 @@ class Fleet:
         return await self.driver_of(machine).alive(machine)
 
     async def create(self, request: SandboxRequest) -> Machine:
-        """Make a machine and return once its guest answers. Raises HostFull, SandboxLost, InfrastructureError."""
+        """Make a machine and return once its guest answers: the caller must `keep` it, in a phase, before it awaits.
+
+        Raises HostFull, SandboxLost or InfrastructureError.
+        """
         if self.room <= 0:
             raise HostFull(f"this host has its {self.config.max_machines} machines")
         spec = self._spec(request)
@@ -85,7 +88,7 @@ class Fleet:
                 machine = await self.driver.create(spec, place.root, self._guest_config(spec))
                 await self.gateway.open(spec.id, place.gateway_socket, machine.uid)
                 await ready.wait(machine, self.driver, self.config.key)
-                return self.keep(replace(machine, phase=MachinePhase.READY))
+                return machine
         finally:
             self._making.discard(spec.id)
 

@@ -28,7 +28,10 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def holding(ground: Ground, driver: str, spec: MachineSpec, directory: Path) -> AsyncIterator[Machine]:
-    """A machine with its user, directories and groups, not yet running; given back if the block fails."""
+    """A machine with its user, directories and groups, not yet running; given back if the block fails.
+
+    It has no record before it has a process: until then its directory's and its groups' names are enough to find it.
+    """
     uid, groups = occupy(ground, spec, directory)
     machine = Machine(
         id=spec.id,
@@ -42,7 +45,6 @@ async def holding(ground: Ground, driver: str, spec: MachineSpec, directory: Pat
         cgroups=groups,
     )
     try:
-        records.save(machine)
         yield machine
     except BaseException:
         await asyncio.shield(vacate(ground, machine))

@@ -78,7 +78,8 @@ class Pool:
 
     async def _make(self) -> bool:
         try:
-            await self._fleet.create(self._usual)
+            machine = await self._fleet.create(self._usual)
+            self._fleet.keep(replace(machine, phase=MachinePhase.READY))
         except Exception as error:
             log.error("the pool can't be filled", error=str(error))
             return False

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import os
+import tempfile
 from pathlib import Path
 
 from squib.contracts.errors import DriverUnavailable
@@ -30,7 +32,7 @@ async def ground(config: HostConfig, *, probing: bool = False) -> Ground:
         for place in state.found():
             if (machine := records.load(place.root)) is not None and machine.uid is not None:
                 users.hold(machine.uid, machine.id)
-    guest = await asyncio.to_thread(_build_guest, config.state_dir)
+    guest = await asyncio.to_thread(_place_guest, config.state_dir)
     return Ground(
         state, guest, cgroups.here(config.state_dir), users, config.tools, config.guest_python, config.rootfs
     )
@@ -57,13 +59,21 @@ async def probe_all(config: HostConfig) -> list[Capability]:
         return [await registry.make(name, here).probe() for name in registry.DRIVERS]
 
 
-def _build_guest(state_dir: Path) -> Path:
+def _place_guest(state_dir: Path) -> Path:
     """The guest's zipapp under its hash: another version's may be in use by machines that were adopted."""
-    draft = state_dir / f".guest-{os.getpid()}.pyz"
-    try:
-        target = state_dir / f"guest-{bundle.build(draft)}.pyz"
+    digest, content = _guest()
+    target = state_dir / f"guest-{digest}.pyz"
+    if not target.exists():
+        draft = state_dir / f".guest-{os.getpid()}.pyz"
+        draft.write_bytes(content)
         draft.chmod(0o644)
         draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
     return target
+
+
+@functools.cache
+def _guest() -> tuple[str, bytes]:
+    """The zipapp of the code that runs here, which does not change while it does."""
+    with tempfile.TemporaryDirectory(prefix="squib-") as folder:
+        target = Path(folder) / "guest.pyz"
+        return bundle.build(target), target.read_bytes()

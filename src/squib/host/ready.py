@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from pathlib import Path
 
 from squib.contracts.errors import InfrastructureError, SandboxLost, SquibError
 from squib.contracts.guest import Health
 from squib.contracts.machine import Machine
+from squib.host import processes, watch
 from squib.host.drivers.base import Driver
 from squib.host.ground import console_tail
 from squib.link import GuestLink, guest_token
@@ -33,11 +35,11 @@ async def answers(machine: Machine, key: bytes) -> bool:
 
 
 async def wait(machine: Machine, driver: Driver, key: bytes) -> None:
-    """Return once the guest answers. Raises SandboxLost if the machine ends, or does not answer in READY_SECONDS."""
+    """Return once the guest answers. Raises SandboxLost if it ends first, InfrastructureError after READY_SECONDS."""
     socket = Path(machine.endpoint.removeprefix("unix:"))
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await _appears(socket, machine, driver)
+            await _either(watch.appears(socket), processes.ended(machine.pid or 0))
             await _first_answer(machine, driver, key)
     except TimeoutError as error:
         said = console_tail(Path(machine.directory))
@@ -46,12 +48,17 @@ async def wait(machine: Machine, driver: Driver, key: bytes) -> None:
         ) from error
 
 
-async def _appears(socket: Path, machine: Machine, driver: Driver) -> None:
-    pause = _FIRST_PAUSE
-    while not socket.exists():
-        await _still_runs(machine, driver)
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.3, _LONGEST_PAUSE)
+async def _either(*waits: Coroutine[None, None, None]) -> None:
+    """Return when the first of them does; the rest is given up."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _first_answer(machine: Machine, driver: Driver, key: bytes) -> None:

@@ -14,7 +14,7 @@ from squib.contracts import ids
 from squib.contracts.errors import DriverUnavailable, InfrastructureError, SquibError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
-from squib.host import interpreters, limits, machines, pipes, processes, records, seccomp
+from squib.host import interpreters, limits, machines, pipes, processes, seccomp
 from squib.host.drivers import sandbox
 from squib.host.ground import Ground, console_tail, vacate
 from squib.host.layout import MachineDir
@@ -68,19 +68,11 @@ class BubblewrapDriver:
         """Start the sandbox and its guest; see the protocol."""
         if not self._python:
             await self._find_out()
+        command = ("serve", "--config", f"{sandbox.CONFIG}/guest.json")
+        guest = (self._python, *interpreters.FLAGS, sandbox.GUEST, *command)
         async with machines.holding(self._ground, self.name, spec, directory) as draft:
             machines.write_config(MachineDir(directory), config)
-            guest = (
-                self._python,
-                *interpreters.FLAGS,
-                sandbox.GUEST,
-                "serve",
-                "--config",
-                f"{sandbox.CONFIG}/guest.json",
-            )
-            machine = await self._boot(draft, config, limits.counted(self._ground, spec, guest))
-            records.save(machine)
-            return machine
+            return await self._boot(draft, config, limits.counted(self._ground, spec, guest))
 
     async def alive(self, machine: Machine) -> bool:
         """Whether the sandbox's first process runs."""

@@ -3,6 +3,7 @@
 Pure but for looking at what the host has. The order matters: later mounts lie over earlier ones.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def arguments(
     return [
         bwrap,
         *_namespaces(config.hostname),
-        *(_host_root() if spec.image == "host" else _rootfs(Path(spec.image))),
+        *(_host_root() if spec.image == "host" else _rootfs(spec.image)),
         *_accounts(files),
         *_memory(spec, config),
         *("--ro-bind", str(directory.config), CONFIG),
@@ -76,12 +77,12 @@ def _namespaces(hostname: str) -> list[str]:
     ]
 
 
-def _host_root() -> Iterator[str]:
-    yield from ("--ro-bind", "/usr", "/usr", "--dir", "/etc")
-    yield from _top_links(Path("/"))
-    for name in ETC:
-        if (source := Path("/etc") / name).exists():
-            yield from ("--ro-bind", str(source), str(source))
+@functools.cache
+def _host_root() -> tuple[str, ...]:
+    """The host's own programs; looked at once, since they do not come and go while squib runs."""
+    sources = [str(path) for name in ETC if (path := Path("/etc") / name).exists()]
+    etc = [part for source in sources for part in ("--ro-bind", source, source)]
+    return ("--ro-bind", "/usr", "/usr", "--dir", "/etc", *_top_links(Path("/")), *etc)
 
 
 def _top_links(root: Path) -> Iterator[str]:
@@ -94,8 +95,13 @@ def _top_links(root: Path) -> Iterator[str]:
             yield from ("--ro-bind", str(path), f"/{name}")
 
 
-def _rootfs(root: Path) -> Iterator[str]:
+@functools.cache
+def _rootfs(image: str) -> tuple[str, ...]:
     """A root file system's own entries, each read-only: its root stays ours, so that it may lack mount points."""
+    return tuple(_entries(Path(image)))
+
+
+def _entries(root: Path) -> Iterator[str]:
     yield from _top_links(root)
     for path in sorted(root.iterdir()):
         if path.is_dir() and not path.is_symlink() and path.name not in (*_TOP, *_NOT_OF_A_ROOTFS, "opt"):
