@@ -11,12 +11,17 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from squib.contracts.errors import Conflict, Forbidden, InvalidRequest, NotFound, PathEscapes, SquibError, TooLarge
+from squib.contracts.errors import Conflict, InvalidRequest, NotFound, PathEscapes, SquibError, TooLarge
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
 _RACES = 256  # EAGAIN: something was renamed while the kernel looked
 _MAX_PATH = 4096
+#: What is wrong with a path rather than with the workspace. Not `Forbidden`: the host takes that for its own token.
+_WRONG = frozenset(
+    (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL, errno.ENODEV)
+    + (errno.EACCES, errno.EPERM, errno.EROFS)
+)
 
 
 class _How(ctypes.Structure):
@@ -146,9 +151,7 @@ def explain(error: OSError, path: str) -> SquibError:
             return NotFound(f"there is no {short!r} in the workspace", advice="GET /files/list shows what is there.")
         case errno.EXDEV | errno.ELOOP:
             return PathEscapes(f"{short!r} leads out of the workspace", fields={"path": "leads out of the workspace"})
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return Forbidden(f"{short!r} may not be opened so", advice="Change the file's mode in the sandbox.")
-        case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.ENXIO | errno.EINVAL | errno.ENODEV:
+        case code if code in _WRONG:
             message = (error.strerror or "is of the wrong kind").lower()
             return InvalidRequest(f"{short!r}: {message}", fields={"path": message})
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:

@@ -67,11 +67,11 @@ class Connection(asyncio.Protocol):
         """End the request that runs, if one does."""
         self._connections.discard(self)
         self._transport = None
-        if self._raw is not None:
-            self._raw(b"")
-        self.resume_writing()
         if self._task is not None:
             self._task.cancel()
+        self.resume_writing()
+        if self._raw is not None:
+            self._raw(b"")
 
     def pause_writing(self) -> None:
         """The client is behind; one that stays so holds nothing up any longer."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from squib.guest.supervisor import Supervisor
 
 SECONDS = 300.0
+#: Where HEAD is when it is on no branch, so that a bundle can name it and `refs/*` fetches it.
+HEAD_REF = "refs/squib/head"
 _LIMIT = 16 * 1024 * 1024
 #: Nothing asks, nothing waits, nobody's configuration of the system matters, and any owner's repository is ours.
 _ENVIRONMENT = {
@@ -137,8 +139,8 @@ class Snapshot:
 
 
 async def snapshot(guest: "Supervisor", *, keep: bool) -> Snapshot:
-    """Look at HEAD, the branches and the work tree; with `keep`, put `refs/squib/work` where something is
-    uncommitted and remove it where nothing is.
+    """Look at HEAD, the branches and the work tree. With `keep`, `refs/squib/work` is put where something is
+    uncommitted, and removed where nothing is; `refs/squib/head` likewise where HEAD is detached.
 
     The work tree is read through an index of the guest's own, which stays from call to call, so that an unchanged
     file is not read again and the agent's index is not touched. Raises NoRepository or RepositoryError.
@@ -151,12 +153,18 @@ async def snapshot(guest: "Supervisor", *, keep: bool) -> Snapshot:
     refs = await git(guest, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads")
     name = await branch(guest)
     if keep:
-        if work is not None:
-            await git(guest, "update-ref", WORK_REF, work)
-        else:
-            await git(guest, "update-ref", "-d", WORK_REF, check=False)
+        await _point(guest, WORK_REF, work)
+        await _point(guest, HEAD_REF, commit if name is None else None)
     told = "\n".join((commit or "", name or "", tree, refs.text))
     return Snapshot(GitState(commit, name, work, hashlib.sha256(told.encode()).hexdigest()), tree)
+
+
+async def _point(guest: "Supervisor", ref: str, commit: str | None) -> None:
+    """Put a ref of squib's own at the commit; remove it for None."""
+    if commit is not None:
+        await git(guest, "update-ref", ref, commit)
+    else:
+        await git(guest, "update-ref", "-d", ref, check=False)
 
 
 async def _work_tree(guest: "Supervisor") -> str:

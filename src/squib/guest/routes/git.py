@@ -81,7 +81,7 @@ async def _bundle(guest: "Supervisor", state: GitState, have: list[str], fd: int
     """Write the bundle to `fd`; False where there is nothing that the host lacks."""
     tips = ["--branches", *([WORK_REF] if state.work else [])]
     if state.head is not None and state.branch is None:
-        tips.append("HEAD")
+        tips.append(repository.HEAD_REF)
     if state.head is None and not state.work:
         return False
     known = [f"^{each}" for each in await repository.existing(guest, have)]

@@ -12,7 +12,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
-from wsproto.utilities import RemoteProtocolError
+from wsproto.utilities import ProtocolError
 
 from squib.contracts import codec
 from squib.contracts.errors import InvalidRequest, SquibError
@@ -72,7 +72,7 @@ class _Socket:
         self._terminal = terminal
         try:
             self._socket.initiate_upgrade_connection(list(self._exchange.head.headers), self._exchange.head.target)
-        except RemoteProtocolError as error:
+        except ProtocolError as error:
             raise InvalidRequest(f"this is no WebSocket: {error}") from error
         early = self._exchange.upgrade(self._receive)
         for event in self._socket.events():
@@ -99,7 +99,7 @@ class _Socket:
             return
         try:
             self._exchange.write_raw(self._socket.send(event))
-        except (ConnectionError, RemoteProtocolError):
+        except (ConnectionError, ProtocolError):
             self._leave()
 
     def _leave(self) -> None:
@@ -111,7 +111,7 @@ class _Socket:
             self._socket.receive_data(data or None)
             for event in self._socket.events():
                 self._take(event)
-        except (RemoteProtocolError, SquibError):
+        except (ProtocolError, SquibError):
             self._leave()
 
     def _take(self, event: Any) -> None:

@@ -52,7 +52,7 @@ async def terminal(guest: "Supervisor", exchange: Exchange) -> None:
 
 def _argv(request: TerminalRequest) -> list[str]:
     argv = ["sh", "-c", request.command] if isinstance(request.command, str) else request.command
-    if not argv or not argv[0] or any("\0" in word for word in argv):
+    if not request.command or not argv[0] or any("\0" in word for word in argv):
         message = "must hold a program, and no NUL"
         raise InvalidRequest(f"command: {message}", fields={"command": message})
     return argv

@@ -1,0 +1,1 @@
+"""One suite for the guest's HTTP contract, run over every driver."""

@@ -1,0 +1,152 @@
+"""Guests to ask: one of each driver for a whole module, its workspace emptied between tests, and others at will."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squib.contracts import ids
+from squib.contracts.event import GuestEvent
+from squib.contracts.guest import GuestConfig, RunRequest, RunState, RunStatus, TerminalRequest, TerminalResult
+from squib.contracts.machine import Machine, MachineSpec
+from squib.host import HostConfig, probes, ready
+from squib.host.drivers import registry
+from squib.host.drivers.base import Driver
+from squib.host.ground import Ground
+from squib.host.removal import remove_tree
+from squib.link import GuestLink, guest_token, token_digest
+
+KEY = b"k" * 32
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest that answers, as its host reaches it."""
+
+    link: GuestLink
+    endpoint: str
+    token: str
+    workspace: Path  # on the host
+    owner: int  # the host's user id that its processes have
+
+    async def sh(self, command: str, **more: Any) -> TerminalResult:
+        return await self.link.terminal(TerminalRequest(command, **more))
+
+    async def out(self, command: str, **more: Any) -> str:
+        result = await self.sh(command, **more)
+        assert result.exit_code == 0, result
+        return result.stdout
+
+    async def start(self, prompt: str, **more: Any) -> str:
+        run_id = ids.new_id("run")
+        status = await self.link.run(RunRequest(run_id, "mock", prompt, **more))
+        assert status.state is RunState.RUNNING, status
+        return run_id
+
+    async def finished(self, run_id: str) -> tuple[RunStatus, list[GuestEvent]]:
+        """Wait for the run's closing event; give its status and all events from its start on."""
+        seen: list[GuestEvent] = []
+        async for batch in self.link.events(None, 0):
+            for event in batch:
+                if event.type == "agent.started":
+                    seen = [] if event.data["run_id"] == run_id else seen
+                seen.append(event)
+            if seen[0].data.get("run_id") == run_id and seen[-1].type in ("agent.completed", "agent.failed"):
+                break
+        status = await self.link.run_status()
+        assert status is not None and status.run_id == run_id
+        return status, seen
+
+
+@dataclass(frozen=True)
+class Place:
+    """A driver that works here, and what it builds on; used from more than one event loop, one after the other."""
+
+    ground: Ground
+    driver: Driver
+
+    async def create(self, **config: Any) -> Machine:
+        machine_id = ids.new_id("mch")
+        directory = self.ground.state.machine(machine_id)
+        directory.root.mkdir(mode=0o711)
+        digest = token_digest(guest_token(KEY, machine_id))
+        made = GuestConfig(machine_id, digest, "unix:/run/squib/guest/guest.sock", **config)
+        machine = await self.driver.create(MachineSpec(machine_id), directory.root, made)
+        await ready.wait(machine, self.driver, KEY)
+        return machine
+
+    async def destroy(self, machine: Machine) -> None:
+        await self.driver.destroy(machine)
+        await asyncio.to_thread(remove_tree, Path(machine.directory))
+
+    def guest(self, machine: Machine) -> Guest:
+        token = guest_token(KEY, machine.id)
+        owner = os.geteuid() if machine.uid is None else machine.uid
+        workspace = self.driver.workspace(machine)
+        assert workspace is not None
+        return Guest(GuestLink(machine.endpoint, token, uid=owner), machine.endpoint, token, workspace, owner)
+
+
+@pytest.fixture(
+    scope="package",
+    params=[
+        pytest.param(name, marks=pytest.mark.needs("bwrap", "libseccomp") if name == "bubblewrap" else ())
+        for name in registry.DRIVERS
+    ],
+)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    # Not pytest's own directory: that is closed to other users, and a sandbox has a user of its own.
+    state = Path("/tmp", f"sqg-{os.getpid()}-{request.param[:2]}")
+    state.mkdir(mode=0o711)
+
+    async def look() -> Place:
+        ground = await probes.ground(HostConfig(state, KEY, driver=request.param, uid_base=230_000))
+        driver = registry.make(request.param, ground)
+        found = await driver.probe()
+        assert found.works, found
+        return Place(ground, driver)
+
+    found = asyncio.run(look())
+    try:
+        yield found
+    finally:
+        found.ground.groups.close()
+        remove_tree(state)
+
+
+@pytest.fixture(scope="package")
+def machine(place: Place) -> Iterator[Machine]:
+    made = asyncio.run(place.create())
+    try:
+        yield made
+    finally:
+        asyncio.run(place.destroy(made))
+
+
+@pytest.fixture
+async def guest(place: Place, machine: Machine) -> AsyncIterator[Guest]:
+    """A guest with an empty workspace; it is shared with other tests, so leave nothing running."""
+    found = place.guest(machine)
+    async with found.link:
+        await found.sh("find . -mindepth 1 -delete")
+        yield found
+
+
+@pytest.fixture
+async def boot(place: Place) -> AsyncIterator[Callable[..., Awaitable[Guest]]]:
+    """Starts a guest of its own with the given fields of GuestConfig."""
+    made: list[tuple[Machine, Guest]] = []
+
+    async def start(**config: Any) -> Guest:
+        machine = await place.create(**config)
+        made.append((machine, place.guest(machine)))
+        return made[-1][1]
+
+    yield start
+    for machine, found in made:
+        await found.link.aclose()
+        await place.destroy(machine)

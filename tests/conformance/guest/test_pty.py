@@ -1,0 +1,89 @@
+"""The terminal: a real one, with a size, an exit, and an end when its client goes away."""
+
+import contextlib
+import time
+from pathlib import Path
+
+from squib.contracts.guest import PtyExit
+from squib.link.pty import Pty
+from tests.conformance.guest.conftest import Guest
+
+
+async def _until(pty: Pty, text: bytes) -> bytes:
+    seen = b""
+    async for piece in pty:
+        seen += piece
+        if text in seen:
+            return seen
+    raise AssertionError(f"{text!r} never came: {seen!r}")
+
+
+async def test_a_shell(guest: Guest) -> None:
+    async with guest.link.pty(cols=91, rows=33, command=None) as pty:
+        await pty.send(b"stty size; tty; echo $TERM; exit 5\n")
+        seen = b""
+        async for piece in pty:
+            seen += piece
+        assert b"33 91" in seen
+        assert b"/dev/pts/" in seen
+        assert b"xterm-256color" in seen
+        assert pty.exit == PtyExit(5, None)
+
+
+async def test_resize(guest: Guest) -> None:
+    command = "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"
+    async with guest.link.pty(cols=80, rows=24, command=command) as pty:
+        await _until(pty, b"ready")
+        await pty.resize(132, 50)
+        await _until(pty, b"50 132")
+
+
+async def test_it_is_the_controlling_terminal(guest: Guest) -> None:
+    async with guest.link.pty(cols=80, rows=24, command="echo ready > /dev/tty; cat; echo no") as pty:
+        await _until(pty, b"ready")
+        await pty.send(b"\x03")
+        async for _ in pty:
+            pass
+        assert pty.exit is not None
+        assert 2 in (pty.exit.signal, (pty.exit.exit_code or 0) - 128)
+
+
+async def test_bytes_both_ways(guest: Guest) -> None:
+    async with guest.link.pty(
+        cols=80, rows=24, command="stty raw -echo; echo ready; head -c 256 | od -An -v -tx1"
+    ) as pty:
+        await _until(pty, b"ready")
+        await pty.send(bytes(range(256)))
+        seen = b""
+        async for piece in pty:
+            seen += piece
+    assert seen.split()[-256:] == [f"{n:02x}".encode() for n in range(256)]
+
+
+async def test_much_output_to_a_slow_client(guest: Guest) -> None:
+    size = 0
+    async with guest.link.pty(cols=80, rows=24, command="stty raw; head -c 3000000 /dev/zero | tr '\\0' x") as pty:
+        async for piece in pty:
+            size += len(piece)
+            await guest.link.health()
+        assert pty.exit == PtyExit(0, None)
+    assert size == 3_000_000
+
+
+async def test_a_client_that_goes_away_ends_the_shells_tree(guest: Guest) -> None:
+    command = "setsid sleep 60061 & trap '' HUP TERM; echo ready; sleep 60062"
+    async with guest.link.pty(cols=80, rows=24, command=command) as pty:
+        await _until(pty, b"ready")
+    end = time.monotonic() + 5
+    while _running(guest):
+        assert time.monotonic() < end
+        await guest.link.health()
+
+
+def _running(guest: Guest) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"\x006006" in (path / "cmdline").read_bytes() and path.stat().st_uid == guest.owner:
+                found.append(path.name)
+    return found
