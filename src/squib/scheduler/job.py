@@ -104,12 +104,11 @@ class Job:
         self._open()
 
     async def enter(self, state: TaskState, data: dict[str, Any], **columns: Any) -> None:
-        """Change the task's state, with the progress and columns in the same transaction."""
-        if self.pending:
-            told, self.pending = self.pending, []
-            await self.rooms.store.events.append(self.id, told, lease=self.lease)
-        kept = note.dump(self.progress)
-        self.task = await self.rooms.store.tasks.transition(self.lease, state, data, progress=kept, **columns)
+        """Change the task's state; pending events, the progress and columns go into the same transaction."""
+        told, self.pending = self.pending, []
+        self.task = await self.rooms.store.tasks.transition(
+            self.lease, state, data, before=told, progress=note.dump(self.progress), **columns
+        )
         self._open()
 
     def _open(self) -> None:

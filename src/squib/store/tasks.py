@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -114,18 +114,19 @@ class Tasks(Claims):
         to: TaskState,
         data: dict[str, Any],
         *,
+        before: Sequence[Draft] = (),
         not_before: float = 0.0,
         last_turn: int | None = None,
         **columns: Any,
     ) -> Task:
-        """Move the task on and write the event of its new state, with `data`.
+        """Move the task on and write the event of its new state, with `data`, behind the events `before`.
 
         `not_before` (seconds since 1970) holds a task that goes back to `queued` out of the queue until then, once
         it is released. With `last_turn`, refuses where a message of a later turn has come in. `columns` as for
         `update`. Raises LeaseLost, Conflict (no such transition, or that message), TooLarge, StoreUnavailable.
         """
         written = rows.columns(columns)
-        event = encode.drafts([Draft(to.event.value, data)])
+        events = encode.drafts([*before, Draft(to.event.value, data)])
 
         def work(tx: Tx) -> Task:
             row = _lock(tx, lease.task_id, None)
@@ -138,7 +139,7 @@ class Tasks(Claims):
             if to is TaskState.QUEUED:
                 written["claim_at"] = not_before or tx.now
                 tx.wake("queue")
-            return _move(tx, row, to, event, written)
+            return _move(tx, row, to, events, written)
 
         return await self._database.write(work)
 
