@@ -60,12 +60,23 @@ class _Side(asyncio.Protocol):
 class _Client(_Side):
     """The sandbox's end: it is read once the gateway's end is there."""
 
+    early = b""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to connect to the gateway."""
         super().connection_made(transport)
         assert self.transport is not None
         self.transport.pause_reading()
         self.relay.dial(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what comes before the far end is there: CPython 3.11.2 reads although it was told to pause."""
+        if self.other is not None or self.transport is None:
+            super().data_received(data)
+            return
+        self.early += data
+        self.transport.resume_reading()  # pausing what counts as paused already would change nothing
+        self.transport.pause_reading()
 
 
 class Relay:
@@ -117,6 +128,8 @@ class Relay:
                 far.transport.close()
             return
         client.other, far.other = far, client
+        if client.early and far.transport is not None:
+            far.transport.write(client.early)
         client.transport.resume_reading()
 
     async def __aexit__(self, *_: object) -> None:
