@@ -129,16 +129,19 @@ async def kill(paths: tuple[str, ...]) -> bool:
     """End every process in the groups and wait until none is left; False if some outlast KILL_SECONDS."""
     deadline = asyncio.get_running_loop().time() + KILL_SECONDS
     pause = 0.001
+    seen: dict[int, int | None] = {}  # a process leaves its groups a moment before it has ended
     for path in paths:
         with contextlib.suppress(OSError):
             _write_if(Path(path) / "pids.max", "0")  # no fork may outrun us
     while True:
+        left = members(paths)
+        seen.update({pid: processes.start_time(pid) for pid in left - seen.keys()})
         for path in paths:
             with contextlib.suppress(OSError):
                 _write_if(Path(path) / "cgroup.kill", "1")
-        if not (left := members(paths)):
-            return True
         processes.kill(sorted(left))
+        if not left and not any(processes.running(pid, started) for pid, started in seen.items()):
+            return True
         if asyncio.get_running_loop().time() > deadline:
             return False
         await asyncio.sleep(pause)
@@ -182,6 +185,10 @@ def _prepare(hierarchy: Hierarchy, name: str) -> bool:
         path.mkdir(exist_ok=True)
         if hierarchy.version == 2 and hierarchy.controllers:
             _write(path / "cgroup.subtree_control", " ".join(f"+{c}" for c in sorted(hierarchy.controllers)))
+        # Together the machines weigh as many processes as there are cores: squib's own must stay quick beside them.
+        cores = os.cpu_count() or 1
+        _write_if(path / "cpu.weight", str(min(100 * cores, 10_000)))
+        _write_if(path / "cpu.shares", str(1024 * cores))
         return os.access(path / "cgroup.procs", os.W_OK)
     except OSError:
         return False
