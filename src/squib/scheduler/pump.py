@@ -16,6 +16,7 @@ _MAX_WAITING = 4000
 _FIRST_PAUSE, _MOST_PAUSE = 0.02, 2.0
 _PATIENCE = 30.0  # seconds that a guest may be out of reach while its machine lives
 _CLOSING = frozenset({EventType.AGENT_COMPLETED.value, EventType.AGENT_FAILED.value})
+_TELLING = _CLOSING | {EventType.GIT_COMMIT.value}
 
 
 class Pump:
@@ -116,11 +117,11 @@ class Pump:
     def _note(self, batch: list[GuestEvent]) -> None:
         self._metrics.events.inc(len(batch))
         self._metrics.pump_lag.observe(len(self._waiting))
-        for event in batch:
-            if event.type in _CLOSING and event.source == Source.GUEST:
-                self.closed = event.n
-            elif event.type == EventType.GIT_COMMIT:
+        for event in [event for event in batch if event.type in _TELLING]:
+            if event.type not in _CLOSING:
                 self.commits.set()
+            elif event.source == Source.GUEST:
+                self.closed = event.n
         self.stored = (batch[-1].epoch, batch[-1].n)
         self._moved = asyncio.get_running_loop().time()
         self._progress.set()

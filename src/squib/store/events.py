@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -66,7 +66,7 @@ class Events:
         rows = await self._database.read(lambda tx: _rows(tx, task_id, after, max(1, min(limit, _MAX_PAGE))))
         return [_event(task_id, seq, body) for seq, _, body in rows]
 
-    async def follow(self, task_id: str, *, after: int = 0, heartbeat: float = 15.0) -> AsyncIterator[Frames]:
+    async def follow(self, task_id: str, *, after: int = 0, heartbeat: float = 15.0) -> AsyncGenerator[Frames, None]:
         """All events behind `after` as they come, as ready frames, until the task's last one.
 
         After `heartbeat` seconds without any, yields a Frames without data. Raises NotFound, StoreUnavailable.

@@ -1,11 +1,10 @@
 """Give everything back, keep the transcript, and only then say that the task has ended."""
 
 import asyncio
-import json
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from squib.contracts import codec
 from squib.contracts.errors import Conflict, InfrastructureError, StoreUnavailable
 from squib.contracts.event import Draft, EventType
 from squib.contracts.task import TaskState
@@ -15,7 +14,7 @@ from squib.scheduler.progress import Ending
 from squib.scheduler.steps.turns import next_turn
 
 _DELETE_SECONDS = 20.0
-_PAGE = 200
+_DATA = b"data: "
 
 
 async def cleanup(job: Job) -> str:
@@ -75,7 +74,11 @@ async def _came_late(job: Job) -> bool:
 
 
 async def _transcript(job: Job) -> AsyncIterator[bytes]:
-    after = 0
-    while page := await job.rooms.store.events.page(job.id, after=after, limit=_PAGE):
-        yield b"".join(json.dumps(codec.encode(event), ensure_ascii=False).encode() + b"\n" for event in page)
-        after = page[-1].seq
+    """One event a line, as the stream's frames hold them: no event is decoded, however many there are."""
+    last = (await job.rooms.store.tasks.get(job.id)).last_seq
+    async with contextlib.aclosing(job.rooms.store.events.follow(job.id)) as stream:
+        async for frames in stream:
+            lines = (line[len(_DATA) :] + b"\n" for line in frames.data.split(b"\n") if line.startswith(_DATA))
+            yield b"".join(lines)
+            if frames.last >= last:
+                return
