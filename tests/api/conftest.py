@@ -1,9 +1,8 @@
 """The application over a real SQLite store, two users who are strangers to each other, and a real server."""
 
 import asyncio
-import dataclasses
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -83,17 +82,22 @@ async def api(tmp_path) -> AsyncIterator[Api]:
         yield made
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that tells nobody when it happens."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[int]:
     """The application behind a real uvicorn on a free port of 127.0.0.1."""
-    with socket.socket() as listener:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # by it asyncio knows to switch Nagle off
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(server_config(app))
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(server.serve(sockets=[listener]))
-            while not server.started:
-                assert not running.done()
-                await asyncio.sleep(0.005)
+            group.create_task(server.serve(sockets=[listener]))
+            await until(lambda: server.started)
             yield listener.getsockname()[1]
             server.force_exit = server.should_exit = True
 
@@ -117,6 +121,3 @@ def assert_problem(response: httpx2.Response, status: int, code: str | None = No
     if field is not None:
         assert field in document["fields"], document
     return document
-
-
-replace = dataclasses.replace

@@ -130,16 +130,21 @@ async def test_with_a_cookie_only_our_own_page_may_change_something(api, headers
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "", "127.0.0.1.nip.io:80", "[::2]", "a b"]
+    "host",
+    ["evil.example", "localhost.evil.example", "", "127.0.0.1.nip.io:80", "[::2]", "a b", "localhost@evil.example"],
 )
 async def test_an_unknown_host_is_refused(api, host):
     assert_problem(await api.client.get("/api/v1/me", headers={"Host": host}), 421, "misdirected_request")
     assert (await api.anyone.get("/healthz", headers={"Host": host})).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["localhost:1", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "[::1]"])
+@pytest.mark.parametrize(
+    "host", ["localhost:1", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "[::1]", "localhost:99999", "localhost:x"]
+)
 async def test_the_loopback_names_are_known(api, host):
     assert (await api.client.get("/api/v1/me", headers={"Host": host})).status_code == 200
+    assert (await api.client.get("/", params={"token": api.token}, headers={"Host": host})).status_code == 303
+    assert_problem(await api.anyone.get("/api/v1/me", headers={"Host": host}), 401)
 
 
 async def test_every_answer_is_guarded(api):

@@ -12,7 +12,7 @@ import uvicorn
 from squib.api import server_config
 from squib.contracts.event import Draft
 from squib.contracts.task import TaskState
-from tests.api.conftest import application, assert_problem, served
+from tests.api.conftest import application, assert_problem, served, until
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -46,9 +46,7 @@ def open_streams(api):
 
 
 async def until_open(api, count):
-    async with asyncio.timeout(10):
-        while open_streams(api) != count:  # noqa: ASYNC110 (a gauge tells nobody of its changes)
-            await asyncio.sleep(0.01)
+    await until(lambda: open_streams(api) == count)
 
 
 async def reads(response, count):
@@ -121,6 +119,12 @@ async def test_bad_parameters_are_named(api, name, value):
     assert_problem(response, 422, "invalid_request", name)
 
 
+async def test_far_behind_the_end(api):
+    task = await api.task()
+    page = (await api.client.get(f"/api/v1/tasks/{task}/events", params={"after": 2**63 - 1, "limit": 1000})).json()
+    assert page == {"events": [], "last": 1}
+
+
 async def test_pages(api):
     task = await api.task()
     await api.ended(task)
@@ -183,8 +187,7 @@ async def test_a_server_that_ends_ends_its_streams(api, capfd):
     with listener:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(sockets=[listener]))
-            while not server.started:  # noqa: ASYNC110 (uvicorn tells nobody)
-                await asyncio.sleep(0.005)
+            await until(lambda: server.started)
             async with following(api, listener.getsockname()[1], task) as response:
                 server.should_exit = True
                 text = (await response.aread()).decode()

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 import websockets
 
 from squib.contracts.ids import new_id
-from tests.api.conftest import application, assert_problem, served
+from tests.api.conftest import application, assert_problem, served, until
 from tests.api.guests import guest_of_task, task_in_sandbox
 
 
@@ -35,6 +36,18 @@ async def test_a_command(api, guest):
     assert (result["exit_code"], result["stdout"], result["stderr"]) == (3, f"in\n{guest.workspace}\n", "oops\n")
     response = await api.client.post(url(guest, "terminal"), json={"command": ["printf", "%s", "a b"], "cwd": "."})
     assert response.json()["stdout"] == "a b"
+
+
+async def test_a_client_that_goes_ends_its_command(api, port, guest):
+    body = json.dumps({"command": "echo $$ > pid; sleep 1000"}).encode()
+    head = f"POST {url(guest, 'terminal')} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {api.token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode() + body)
+    file = guest.workspace / "pid"
+    await until(lambda: file.exists() and file.read_text().endswith("\n"))
+    writer.close()
+    await until(lambda: not Path(f"/proc/{file.read_text().strip()}").exists())
 
 
 async def test_what_a_command_prints_is_only_text(api, guest):
@@ -191,10 +204,7 @@ async def test_a_terminal_that_is_left_ends_its_command(api, port, guest):
     async with connect(api, port, guest, "?command=cat") as socket:
         await socket.send(b"x\n")
         await read_until(socket, b"x")
-    services = api.app.state.services
-    async with asyncio.timeout(10):
-        while services.terminals:  # noqa: ASYNC110 (nobody is told)
-            await asyncio.sleep(0.01)
+    await until(lambda: not api.app.state.services.terminals)
 
 
 async def test_a_terminal_ends_with_its_guest(api, port, guest):
@@ -230,13 +240,17 @@ async def refusal(opening):
     return response.status_code
 
 
-async def test_who_may_open_a_terminal(api, port, guest):
+async def test_who_may_open_a_terminal(api, port, guest, caplog):
     assert await refusal(connect(api, port, guest, token="")) == 401
     assert await refusal(connect(api, port, guest, token="wrong")) == 401
     assert await refusal(connect(api, port, guest, token=api.other_token)) == 404
     assert await refusal(connect(api, port, guest, "?token=wrong", token="")) == 401
     assert await refusal(connect(api, port, guest, "?cols=0")) == 422
     assert await refusal(connect(api, port, guest, Origin="https://evil.example")) == 403
+    elsewhere = websockets.connect(
+        f"ws://evil.example:{port}" + url(guest, "terminal/pty"), host="127.0.0.1", port=port
+    )
+    assert await refusal(elsewhere) == 421
     cookie = {"Cookie": f"squib_{port}={api.token}"}
     assert await refusal(connect(api, port, guest, token="", **cookie)) == 403
     assert await refusal(connect(api, port, guest, token="", **cookie, Origin="http://localhost:1")) == 403
@@ -244,6 +258,7 @@ async def test_who_may_open_a_terminal(api, port, guest):
         pass
     async with connect(api, port, guest, f"?token={api.token}", token=""):
         pass
+    assert "error" not in caplog.text.lower()
 
 
 async def test_a_terminal_needs_a_live_sandbox(api, port, guest):

@@ -1,11 +1,12 @@
 """Sending in a git bundle."""
 
+import asyncio
 import hashlib
 
 import pytest
 
 from squib.contracts.guest import BUNDLE
-from tests.api.conftest import application, assert_problem
+from tests.api.conftest import application, assert_problem, until
 
 BODY = b"# v2 git bundle\n" + b"a" * 40 + b" HEAD\n\nPACK"
 COMMIT, BASE = "a" * 40, "b" * 64
@@ -63,6 +64,16 @@ async def test_another_content_type(api):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     response = await api.client.post(URL, params={"commit": COMMIT}, content=BODY, headers=headers)
     assert_problem(response, 415, "unsupported_media_type")
+
+
+async def test_a_client_that_goes_leaves_nothing(api, port, tmp_path):
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST {URL}?commit={COMMIT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {api.token}\r\n"
+    writer.write(f"{head}Content-Type: {BUNDLE}\r\nContent-Length: 1000\r\n\r\n".encode() + BODY)
+    directory = tmp_path / "files" / "uploads"
+    await until(lambda: directory.exists() and list(directory.iterdir()))
+    writer.close()
+    await until(lambda: not list(directory.iterdir()))
 
 
 async def test_over_the_bound(tmp_path):

@@ -4,6 +4,7 @@ A cookie is sent by the browser whoever asked for it, and cookies know no ports.
 WebSocket, must then come from a page of this very host and port (the headers Origin or Sec-Fetch-Site say so).
 """
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -20,12 +21,13 @@ _MAX_TOKEN_CHARS = 256
 
 def cookie_name(connection: HTTPConnection) -> str:
     """The session cookie's name: of this port, since cookies are shared between the ports of a host."""
-    return f"squib_{connection.url.port or (443 if is_https(connection) else 80)}"
+    port = re.search(r":([0-9]{1,5})$", connection.headers.get("host", ""))
+    return f"squib_{port[1] if port else 443 if is_https(connection) else 80}"
 
 
 def is_https(connection: HTTPConnection) -> bool:
     """Whether the client's side of the connection is TLS."""
-    return connection.url.scheme in ("https", "wss")
+    return connection.scope["scheme"] in ("https", "wss")
 
 
 def set_session(response: Response, connection: HTTPConnection, secret: str) -> None:

@@ -96,7 +96,7 @@ async def _on_validation(
 async def _on_http_exception(connection: HTTPConnection, error: HTTPException) -> Response:
     """What the router raises: 404 and 405; anything else keeps its status under a general code."""
     if error.status_code == 404:
-        return problem_response(NotFound(f"there is nothing at {connection.url.path[:200]}"))
+        return problem_response(NotFound(f"there is nothing at {connection.scope['path'][:200]}"))
     if error.status_code == 405:
         method = connection.scope.get("method", "")
         allow = ", ".join(allowed_methods(connection)) or (error.headers or {}).get("Allow", "")

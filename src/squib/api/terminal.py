@@ -1,9 +1,12 @@
 """One command in a task's live sandbox."""
 
+import asyncio
 import math
+from collections.abc import Coroutine
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from squib.api.bodies import json_body
@@ -48,9 +51,10 @@ def check(body: TerminalRequest) -> None:
     ),
 )
 async def run_command(
-    link: LiveSandbox, body: Annotated[TerminalRequest, Depends(json_body(TerminalRequest))]
+    request: Request, link: LiveSandbox, body: Annotated[TerminalRequest, Depends(json_body(TerminalRequest))]
 ) -> Response:
     """Runs beside the agent, in its workspace, and waits for the end. A string goes to `sh -c`, a list as it is.
+    Closing the connection ends the command.
 
     Interactive: the WebSocket `/api/v1/tasks/{task_id}/terminal/pty?cols&rows&command`. Binary frames are what is
     typed and what is shown; a text frame `{"cols": 80, "rows": 24}` resizes; the last text frame
@@ -58,4 +62,24 @@ async def run_command(
     session cookie or by `?token=`.
     """
     check(body)
-    return reply(await link.terminal(body))
+    return reply(await _while_wanted(request, link.terminal(body)))
+
+
+async def _while_wanted(request: Request, command: Coroutine[None, None, TerminalResult]) -> TerminalResult:
+    """Wait for the command, or end it where the client goes first. Raises ClientDisconnect then."""
+    running = asyncio.create_task(command)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((running, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise ClientDisconnect
+        return running.result()
+    finally:
+        running.cancel()
+        gone.cancel()
+        await asyncio.wait((running, gone))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
