@@ -69,9 +69,10 @@ class Role:
             await self.kill()
             raise AssertionError(f"squib {self.argv[0]} did not end on SIGINT:\n{self.tail()}") from None
 
-    def tail(self, characters: int = 6000) -> str:
-        """The end of its log."""
-        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+    def tail(self, lines: int = 60) -> str:
+        """The end of its log, without the requests."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join([line for line in text.splitlines() if '"event": "request"' not in line][-lines:])
 
 
 def environment(state: Path, settings: Mapping[str, object]) -> dict[str, str]:
