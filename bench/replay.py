@@ -3,13 +3,11 @@
 import contextlib
 import statistics
 import time
-from collections.abc import AsyncGenerator
-from typing import cast
 
 from bench import databases, floors
 from bench.harness import Bench, Target
 from squib.contracts.event import Draft
-from squib.store import Frames, Store
+from squib.store import Store
 
 EARLY_TASKS, EARLY = 50, 200  # 10,000 events; these tasks are listed and replayed both times
 LATE_TASKS, LATE = 990, 1_000  # 990,000 more
@@ -52,8 +50,7 @@ async def _replay(store: Store, tasks: list[str]) -> list[float]:
     samples = []
     for i in range(TIMES):
         started = time.perf_counter()
-        follow = cast("AsyncGenerator[Frames]", store.events.follow(tasks[(i * 7) % len(tasks)]))
-        async with contextlib.aclosing(follow) as stream:
+        async with contextlib.aclosing(store.events.follow(tasks[(i * 7) % len(tasks)])) as stream:
             async for frames in stream:
                 if frames.last == EARLY:
                     break
