@@ -62,12 +62,11 @@ def test_no_hierarchy_is_no_error() -> None:
 async def test_a_process_in_the_groups_is_limited_ended_and_the_groups_are_removed(groups: cgroups.Cgroups) -> None:
     paths = groups.create(ids.new_id("mch"), LIMITS)
     # The shell forks on while it is being ended: none may slip away.
-    script = "read go; while :; do sleep 50 & sleep 0.01; done"
-    one = await asyncio.create_subprocess_exec("sh", "-c", script, stdin=asyncio.subprocess.PIPE)
-    cgroups.join(paths, one.pid)
-    assert one.stdin is not None
-    one.stdin.write(b"\n")
-    await one.stdin.drain()
+    script = "for file; do echo 0 > $file; done; echo; while :; do sleep 50 & sleep 0.01; done"
+    argv = ("sh", "-c", script, "sh", *cgroups.entrances(paths))
+    one = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    assert one.stdout is not None
+    await one.stdout.readline()
     assert one.pid in cgroups.members(paths)
     assert await cgroups.kill(paths)
     await one.wait()

@@ -1,7 +1,6 @@
 """Control groups of either version: one for each machine in every hierarchy that helps, with limits and an end.
 
-Version 1 has a hierarchy for each controller, version 2 one for all; a machine may be in both at once (hybrid). A
-version 2 hierarchy without controllers is still worth joining: writing `cgroup.kill` there ends all at one stroke.
+Version 1 has a hierarchy for each controller, version 2 one for all; a machine may be in both at once (hybrid).
 """
 
 import asyncio
@@ -83,10 +82,13 @@ def group_name(state_dir: Path) -> str:
     return "squib-" + hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:16]
 
 
-def join(paths: tuple[str, ...], pid: int) -> None:
-    """Move a process into the groups. Raises OSError."""
-    for path in paths:
-        _write(Path(path) / "cgroup.procs", str(pid))
+def entrances(paths: tuple[str, ...]) -> list[str]:
+    """The files where a process of one thread enters itself by writing 0. Version 1's `tasks` costs no waiting."""
+    files = []
+    for path in map(Path, paths):
+        tasks = path / "tasks"
+        files.append(str(tasks if tasks.exists() else path / "cgroup.procs"))
+    return files
 
 
 def limit(paths: tuple[str, ...], limits: Limits) -> None:
@@ -203,7 +205,9 @@ def detect(mountinfo: str, own: str) -> tuple[Hierarchy, ...]:
         if hierarchy is not None:
             covered |= hierarchy.controllers
             found.append(hierarchy)
-    return tuple(found)
+    # A version 2 hierarchy whose controllers are all version 1's limits nothing, but it can end all that it holds at
+    # one stroke: of use only where no version 1 group could hold them.
+    return tuple(h for h in found if h.controllers) or tuple(found)
 
 
 def here(state_dir: Path) -> Cgroups:

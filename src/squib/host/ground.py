@@ -58,13 +58,20 @@ async def vacate(ground: Ground, machine: Machine) -> None:
     Raises InfrastructureError where a process outlasts END_SECONDS: then nothing is given back.
     """
     if machine.cgroups:  # whatever the machine forked is in them: it can't see the groups' file system
-        await cgroups.kill(machine.cgroups)
-        if not cgroups.remove(machine.cgroups):
-            raise InfrastructureError(f"processes of {machine.id} do not end, so its control groups stay")
+        await _end_groups(machine)
     elif machine.uid is None or not (ground.uids and ground.uids.foreign(machine.uid, machine.id)):
         await _end_strays(machine)
     if ground.uids and machine.uid is not None:
         ground.uids.release(machine.uid, machine.id)
+
+
+async def _end_groups(machine: Machine) -> None:
+    """Again if need be: a process may enter its groups just as they are found empty. Once they are gone, none can."""
+    deadline = asyncio.get_running_loop().time() + END_SECONDS
+    while not (await cgroups.kill(machine.cgroups) and cgroups.remove(machine.cgroups)):
+        if asyncio.get_running_loop().time() > deadline:
+            raise InfrastructureError(f"processes of {machine.id} do not end, so its control groups stay")
+        await asyncio.sleep(0.01)
 
 
 async def _end_strays(machine: Machine) -> None:

@@ -1,18 +1,20 @@
 """Starts a machine's outermost process: limited, in its groups, detached from this one, and only once recorded.
 
-A small shell comes first, under the machine's own user. It lowers its limits and waits at a gate, a pipe, while
-this process moves it into its groups and writes its record; only then it becomes the program. If this process dies
-before, the gate closes and the shell ends: nothing runs that no record tells of.
+A small shell comes first. It lowers its limits and waits at a gate, a pipe, while this process writes its record;
+then it joins its groups, gives up root for the machine's own user, and becomes the program. If this process dies
+before, the gate closes and the shell ends: nothing runs that no record tells of. It joins by itself because a
+process that moves another one waits for all processors to pass a quiet point, which takes the kernel 10 ms; and where
+its groups have been removed in the meantime, because the machine is not wanted any more, it ends.
 """
 
 import asyncio
 import contextlib
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 _SCRIPT = """
 umask 022
@@ -20,10 +22,17 @@ echo 500 > /proc/self/oom_score_adj
 ulimit -c 0
 ulimit -n "$1"
 ulimit -f "$2"
-shift 2
+groups=$3
+shift 3
 read -r gate || exit 125
+while [ "$groups" -gt 0 ]; do
+    echo 0 > "$1" || exit 124
+    groups=$((groups - 1))
+    shift
+done
 exec "$@" < /dev/null
 """
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_FILES = 65_536
 
 
@@ -32,9 +41,9 @@ class Start:
     """What to start. `uid` None: this process's own user. `disk` in MiB bounds each file that it writes."""
 
     argv: Sequence[str]
-    cwd: Path
     output: int  # descriptor for standard output and error
     uid: int | None = None
+    joins: Sequence[str] = ()  # files of its groups where it enters itself
     disk: int = 10_240
     env: Mapping[str, str] = field(default_factory=dict)
     descriptors: Sequence[int] = ()  # handed on under the same numbers
@@ -67,22 +76,21 @@ def start(what: Start, children: "Children") -> Held:
     """
     if os.geteuid() == 0 and not what.uid:
         raise PermissionError("refusing to start a machine as root")
-    wait, gate = os.pipe()
     files = min(MAX_FILES, _hard(resource.RLIMIT_NOFILE))
     blocks = min(what.disk * 2048, _hard(resource.RLIMIT_FSIZE) // 512)  # the shell counts blocks of 512 bytes
+    script = ("/bin/sh", "-c", _SCRIPT, "squib", str(files), str(blocks), str(len(what.joins)), *what.joins)
+    argv = [*script, *_as_user(what.uid), *what.argv]
+    wait, gate = os.pipe()
     try:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "squib", str(files), str(blocks), *what.argv],
+            argv,
             stdin=wait,
             stdout=what.output,
             stderr=what.output,
-            cwd=what.cwd,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", **what.env},
+            cwd="/",
+            env={"PATH": _PATH, **what.env},
             pass_fds=tuple(what.descriptors),
             start_new_session=True,
-            user=what.uid,
-            group=what.uid,
-            extra_groups=None if what.uid is None else (),
         )
     except BaseException:
         os.close(gate)
@@ -91,6 +99,16 @@ def start(what: Start, children: "Children") -> Held:
         os.close(wait)
     children.adopt(process)
     return Held(process.pid, gate)
+
+
+def _as_user(uid: int | None) -> tuple[str, ...]:
+    """What gives up root for the user, and all groups with it. Raises FileNotFoundError."""
+    if uid is None:
+        return ()
+    program = shutil.which("setpriv", path=_PATH)
+    if program is None:
+        raise FileNotFoundError("setpriv is not installed (util-linux)")
+    return (program, "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--")
 
 
 def _hard(kind: int) -> int:

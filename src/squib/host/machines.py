@@ -52,19 +52,27 @@ async def holding(ground: Ground, driver: str, spec: MachineSpec, directory: Pat
 
 
 def run(ground: Ground, machine: Machine, program: Program) -> Machine:
-    """Start the program, in its groups and recorded before its first instruction. Raises InfrastructureError."""
+    """Start the program, which is recorded, and in its groups, before its first instruction.
+
+    Raises InfrastructureError.
+    """
     directory = MachineDir(Path(machine.directory))
     with contextlib.ExitStack() as stack:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         console = os.open(directory.console, flags, 0o600)
         stack.callback(os.close, console)
         what = launch.Start(
-            program.argv, Path("/"), console, machine.uid, machine.spec.disk, program.env, program.descriptors
+            program.argv,
+            console,
+            uid=machine.uid,
+            joins=cgroups.entrances(machine.cgroups),
+            disk=machine.spec.disk,
+            env=program.env,
+            descriptors=program.descriptors,
         )
         try:
             held = launch.start(what, ground.children)
             stack.callback(held.abandon)
-            cgroups.join(machine.cgroups, held.pid)
             machine = replace(machine, pid=held.pid, pid_start=processes.start_time(held.pid))
             records.save(machine)
         except OSError as error:

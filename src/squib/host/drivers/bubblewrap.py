@@ -31,6 +31,7 @@ _ADVICE = (
         " kernel.apparmor_restrict_unprivileged_userns=0; in a container, start it with"
         " --security-opt seccomp=unconfined.",
     ),
+    (r"setpriv", "Install setpriv (apt-get install util-linux)."),
     (r"mount proc", "In a container, start it with --security-opt systempaths=unconfined."),
     (r"source path|bind mount", "Choose a state directory that every user can pass through (chmod o+x its parents)."),
     (r"[Uu]nknown option", "Install bubblewrap 0.8 or newer."),
