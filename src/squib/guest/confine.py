@@ -19,8 +19,10 @@ _RACES = 256  # EAGAIN: something was renamed while the kernel looked
 _MAX_PATH = 4096
 #: What is wrong with a path rather than with the workspace. Not `Forbidden`: the host takes that for its own token.
 _WRONG = frozenset(
-    (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL, errno.ENODEV)
-    + (errno.EACCES, errno.EPERM, errno.EROFS)
+    {
+        *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL, errno.ENODEV),
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+    }
 )
 
 

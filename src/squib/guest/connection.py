@@ -98,9 +98,9 @@ class Connection(asyncio.Protocol):
         """Whether the client waits for `100 Continue` before it sends its body."""
         return self._http.they_are_waiting_for_100_continue
 
-    def write(self, event: Any) -> None:
-        """Send an event of h11's. Raises ConnectionResetError where the client is gone."""
-        self.write_raw(self._http.send(event) or b"")
+    def write(self, *events: Any) -> None:
+        """Send events of h11's as one piece. Raises ConnectionResetError where the client is gone."""
+        self.write_raw(b"".join([self._http.send(event) or b"" for event in events]))
 
     def write_raw(self, data: bytes) -> None:
         """Send bytes. Raises ConnectionResetError where the client is gone."""
@@ -192,6 +192,5 @@ class Connection(asyncio.Protocol):
         body = str(error).encode()
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             fields = [("content-type", "text/plain"), ("content-length", str(len(body))), ("connection", "close")]
-            self.write(h11.Response(status_code=hint, headers=fields))
-            self.write(h11.Data(data=body))
-            self.write(h11.EndOfMessage())
+            head = h11.Response(status_code=hint, headers=fields)
+            self.write(head, h11.Data(data=body), h11.EndOfMessage())

@@ -1,5 +1,6 @@
 """The environment that commands and agents get: made from nothing, never the guest's own."""
 
+import functools
 import os
 from collections.abc import Mapping
 
@@ -42,11 +43,13 @@ def build(config: GuestConfig, origin: str, *added: Mapping[str, str], term: str
     return environment
 
 
+@functools.cache
 def shell() -> str:
     """The shell that people get: bash where there is one."""
     return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
 
 
+@functools.cache
 def _user() -> str:
     """The user's name by /etc/passwd, read without the pwd module's name services; `agent` where it has none."""
     wanted = str(os.getuid())

@@ -103,9 +103,11 @@ class Exchange:
 
     def start(self, status: int, content_type: str, headers: list[tuple[str, str]] | None = None) -> None:
         """Begin a response whose body is streamed, chunked unless `headers` tell its length."""
+        self._connection.write(self._begin(status, content_type, headers or []))
+
+    def _begin(self, status: int, content_type: str, headers: list[tuple[str, str]]) -> h11.Response:
         self.started = True
-        fields = [("content-type", content_type), *(headers or [])]
-        self._connection.write(h11.Response(status_code=status, headers=fields))
+        return h11.Response(status_code=status, headers=[("content-type", content_type), *headers])
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body; then `await drain()` where `blocked`."""
@@ -148,10 +150,9 @@ class Exchange:
     ) -> None:
         """Answer with a whole body."""
         length = [] if status == 204 else [("content-length", str(len(body)))]
-        self.start(status, content_type, [*length, *(headers or [])])
-        if body:
-            self.send(body)
-        self.finish()
+        head = self._begin(status, content_type, [*length, *(headers or [])])
+        content = [h11.Data(data=body)] if body else []
+        self._connection.write(head, *content, h11.EndOfMessage())
 
     def answer(self, value: object, status: int = 200) -> None:
         """Answer with a contract type as JSON."""

@@ -188,6 +188,7 @@ async def test_unborn(guest: Guest, store: Path) -> None:
 
 
 async def test_detached(guest: Guest, origin: Origin, store: Path) -> None:
+    git(store, "fetch", "-q", str(origin.path), "+refs/heads/*:refs/heads/*")
     await guest.link.clone(origin.bundle, commit=origin.tip)
     await guest.out("git checkout -q --detach; echo d > d; git add d; git commit -qm detached")
     state = await _push(guest, store, [origin.tip])
@@ -225,7 +226,8 @@ async def test_diff(guest: Guest, origin: Origin) -> None:
 async def test_hooks_and_filters_do_not_hang(guest: Guest, origin: Origin) -> None:
     await guest.link.clone(origin.bundle, commit=origin.tip)
     await guest.out(
-        "mkdir -p .git/hooks; cd .git/hooks; printf '#!/bin/sh\\nsleep 1000\\n' > pre-commit; chmod +x pre-commit; cd ../..;"
+        "mkdir -p .git/hooks; cd .git/hooks; printf '#!/bin/sh\\nsleep 1000\\n' > pre-commit; chmod +x pre-commit;"
+        "cd ../..;"
         "git config core.fsmonitor 'sleep 1000'; git config core.editor 'sleep 1000'; echo x > x"
     )
     assert (await guest.link.commit(CommitRequest("hooked"))).work is None
