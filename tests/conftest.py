@@ -10,6 +10,8 @@ import pytest
 
 from tests.needs import TOOLS, lack
 
+pytest_plugins = ["tests.postgres"]  # the fixtures `postgres` and `database_url`
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose programs are absent; where SQUIB_TEST_STRICT=1, fail it if set-up could have got them."""

@@ -91,8 +91,10 @@ class Feed:
     def take(self, cursor: int) -> Frames | None:
         """What lies behind the cursor, up to about MAX_CHUNK bytes; None where the ring does not know."""
         blocks = self._blocks
-        if not blocks or not blocks[0].first - 1 <= cursor < blocks[-1].last:
+        if not blocks or cursor < blocks[0].first - 1:
             return None
+        if cursor >= blocks[-1].last:
+            return Frames(b"", cursor, True) if blocks[-1].terminal else None
         if cursor >= blocks[-1].first - 1:  # the common case: at the head, no copy
             return Frames(blocks[-1].after(cursor), blocks[-1].last, blocks[-1].terminal)
         index = bisect_right(blocks, cursor, key=lambda b: b.last)

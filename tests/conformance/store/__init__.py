@@ -1,0 +1,1 @@
+"""One suite for the store, run over both databases."""
