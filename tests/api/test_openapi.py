@@ -39,6 +39,12 @@ def test_every_operation_is_described():
         assert "default" in operation["responses"], name
 
 
+def test_blank_means_the_same_in_the_document():
+    pattern = json.loads(DOCUMENT.read_text())["components"]["schemas"]["TaskSpec"]["properties"]["prompt"]["pattern"]
+    for code in range(1, 0x10000):
+        assert bool(re.search(pattern, chr(code))) == bool(chr(code).strip()), hex(code)
+
+
 async def test_the_live_document_knows_the_names(api):
     document = (await api.anyone.get("/api/v1/openapi.json")).json()
     agent = document["components"]["schemas"]["TaskSpec"]["properties"]["agent"]

@@ -13,7 +13,10 @@ from squib.api.terminal import MAX_OUTPUT_BYTES, MAX_SECONDS
 from squib.contracts.task import MAX_PROMPT_CHARS
 
 _PLAIN = r"^[^\x00]*$"
-_PROMPT = {"minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+#: What Python takes for white space; a regular expression's `\s` is not the same everywhere.
+_SPACE = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_NOT_BLANK = rf"^[^\x00]*[^\x00{_SPACE}][^\x00]*$"
+_PROMPT = {"minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": _NOT_BLANK}
 _UPLOAD = r"^upl-[0-9a-hjkmnp-tv-z]{26}$"
 
 #: By schema and property: what is added to the property's schema (to its string or number arm where it may be null).
@@ -47,9 +50,7 @@ RULES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "MessageRequest": {"prompt": _PROMPT},
     "CancelBody": {"reason": {"maxLength": MAX_REASON_CHARS, "pattern": _PLAIN}},
-    "TokenRequest": {
-        "name": {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
-    },
+    "TokenRequest": {"name": {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": _NOT_BLANK}},
     "TerminalRequest": {
         "cwd": {"pattern": _PLAIN},
         "stdin": {"pattern": _PLAIN},

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from squib.api.auth import User
-from squib.api.bodies import check_plain, json_body
+from squib.api.bodies import json_body
 from squib.api.docs import HEADERS, json_request, problems
 from squib.api.owned import TASK_ID, OwnedTask
 from squib.api.replies import reply
@@ -146,7 +146,8 @@ async def list_tasks(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
     """A page of the caller's tasks; `next` is null on the last."""
-    check_plain(cursor, "cursor")
+    if cursor is not None and not is_id(cursor, "task"):
+        raise _refuse("cursor", "must be the `next` of a page")
     labels = _labels(label or [])
     if labels is None:
         return reply(TaskPage([]))
