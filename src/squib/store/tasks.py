@@ -168,7 +168,7 @@ class Tasks(Claims):
                 return _move(tx, row, TaskState(row.state), events, written)
             return _move(tx, row, TaskState.CANCELLED, events + ended, written)
 
-        return await self._database.write(work, repeatable=True)
+        return await self._database.write(work)
 
     async def counts(self) -> dict[str, int]:
         """How many tasks are in each state; states without any are 0."""

@@ -1,0 +1,59 @@
+"""The schema: made at the first opening, the same as the tables say, once however many open at a time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from squib.contracts.errors import InvalidRequest, StoreUnavailable
+from squib.contracts.task import TaskSpec
+from squib.store import Store, migrate
+from squib.store.database import parse
+from squib.store.migrations.runner import configuration
+from squib.store.tables import metadata
+
+
+async def test_the_migrations_make_what_the_tables_say(database_url: str, tmp_path: Path) -> None:
+    async with Store.open(database_url, files=tmp_path / "files"):
+        pass
+    engine = sa.create_engine(parse(database_url))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_the_head_is_the_newest_step() -> None:
+    assert ScriptDirectory.from_config(configuration(None)).get_heads() == [migrate.HEAD]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+async def test_those_that_start_together_migrate_once(
+    dialect: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    empty = f"sqlite:///{tmp_path}/new.db" if dialect == "sqlite" else request.getfixturevalue("postgres").empty()
+
+    async def start(n: int) -> str:
+        async with Store.open(empty, files=tmp_path / str(n)) as store:
+            return (await store.tasks.create(TaskSpec("x"), owner="usr-a"))[0].id
+
+    assert len(set(await asyncio.gather(*(start(n) for n in range(4))))) == 4
+    if dialect == "postgresql":
+        request.getfixturevalue("postgres").drop(empty)
+
+
+@pytest.mark.parametrize("url", ["", "mysql://localhost/x", "sqlite://", "sqlite:///:memory:", "not a url"])
+async def test_a_url_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest):
+        async with Store.open(url, files=tmp_path):
+            pass
+
+
+async def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with Store.open(f"sqlite:///{tmp_path}/no/such/folder/x.db", files=tmp_path / "files"):
+            pass
