@@ -9,7 +9,7 @@ USUAL = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python3.{min
 #: No environment, no user's or site's packages: the guest brings all that it needs.
 FLAGS = ("-I", "-S")
 OLDEST = (3, 11)
-ADVICE = "Install python3 (3.11 or newer) under /usr, or name one with SQUIB_HOST__GUEST_PYTHON."
+ADVICE = "Install python3 (3.11 or newer) under /usr, or name one with SQUIB_SANDBOX__PYTHON."
 
 #: Says which Python this is and what the kernel holds against it (proc(5), status).
 CHECK = """

@@ -18,6 +18,7 @@ from squib.host.layout import MachineDir
 from squib.host.limits import DISK_SECONDS, MEMORY_SECONDS
 
 log = structlog.get_logger(__name__)
+LONGEST_RENEWAL = 360.0
 REAP_SECONDS = 2.0
 LEFTOVER_SECONDS = 60.0
 LEFTOVER_AGE = 300.0  # younger ones may be a probe's, of another process
@@ -34,12 +35,17 @@ class Keeper:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(_every(self._fleet.config.lease_seconds / 3, self.renew))
-            group.create_task(_every(REAP_SECONDS, self.reap))
-            group.create_task(_every(DISK_SECONDS, self.measure_disk))
+            group.create_task(_every(self._renewal, self.renew))
+            group.create_task(_every(lambda: REAP_SECONDS, self.reap))
+            group.create_task(_every(lambda: DISK_SECONDS, self.measure_disk))
             if "memory" not in self._fleet.ground.groups.controllers:
-                group.create_task(_every(MEMORY_SECONDS, self.measure_memory))
-            group.create_task(_every(LEFTOVER_SECONDS, self.sweep))
+                group.create_task(_every(lambda: MEMORY_SECONDS, self.measure_memory))
+            group.create_task(_every(lambda: LEFTOVER_SECONDS, self.sweep))
+
+    def _renewal(self) -> float:
+        """A third of the shortest lease: an adopted machine's may be shorter than those of today's settings."""
+        leases = [self._fleet.config.lease_seconds, *(m.spec.lease_seconds for m in self._fleet.machines.values())]
+        return min((lease for lease in leases if lease > 0), default=LONGEST_RENEWAL) / 3
 
     async def renew(self) -> None:
         """Ask every guest for its health, which renews its lease; a pooled one that is silent is ended."""
@@ -105,9 +111,9 @@ class Keeper:
         return now.phase if now else None
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds())
         try:
             await work()
         except Exception:

@@ -13,7 +13,7 @@ from squib.host.ground import limits_of
 
 log = structlog.get_logger(__name__)
 #: After a claim the machine's two or three cores belong to the claimed guest's first work, not to a new boot.
-SETTLE_SECONDS = 0.2
+SETTLE_SECONDS, SETTLE_TIMES = 0.2, 5  # while claims keep coming, at most so many times
 FIRST_BACKOFF, LONGEST_BACKOFF = 1.0, 30.0
 AT_ONCE = 2
 LOOK_SECONDS = 5.0
@@ -33,19 +33,23 @@ class Pool:
         for machine in self._fleet.in_phase(MachinePhase.READY):
             if machine.driver == self._fleet.driver.name and self._fits(machine, request):
                 self._wanted.set()
-                # Out of the pool before anything is awaited, so that no other claim takes it; not yet on disk.
-                self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.CLAIMED)
-                usable = False
-                try:
-                    if usable := await self._fleet.alive(machine):
-                        return self._adjusted(machine, request)
-                except OSError as error:  # its groups are gone, and with them the machine
-                    usable = False
-                    log.warning("a pooled machine can't be used", machine=machine.id, error=str(error))
-                finally:
-                    if not usable:  # the reaper ends it
-                        self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.DELETING)
+                if (taken := await self._try(machine, request)) is not None:
+                    return taken
         return None
+
+    async def _try(self, machine: Machine, request: SandboxRequest) -> Machine | None:
+        """Take it out of the pool before anything is awaited, so that no other claim does; a dead one is reaped."""
+        self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.CLAIMED)
+        adjusted = None
+        try:
+            if await self._fleet.alive(machine):
+                adjusted = self._adjusted(machine, request)
+        except OSError as error:
+            log.warning("a pooled machine's limits can't be changed", machine=machine.id, error=str(error))
+        finally:
+            if adjusted is None:
+                self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.DELETING)
+        return adjusted
 
     async def run(self) -> None:
         """Refill until cancelled."""
@@ -62,15 +66,16 @@ class Pool:
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
 
     async def _wait(self, seconds: float) -> None:
-        """Until something was taken, or so long; then until claims have paused for a moment."""
+        """Until something was taken, or so long; then until claims have paused for a moment, if they do."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wanted.wait()
         except TimeoutError:
             return
-        while self._wanted.is_set():
-            self._wanted.clear()
-            await asyncio.sleep(SETTLE_SECONDS)
+        for _ in range(SETTLE_TIMES):
+            if self._wanted.is_set():
+                self._wanted.clear()
+                await asyncio.sleep(SETTLE_SECONDS)
 
     async def _fill(self, count: int) -> bool:
         results = await asyncio.gather(*(self._make() for _ in range(count)))

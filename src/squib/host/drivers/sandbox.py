@@ -121,7 +121,9 @@ def _memory(spec: MachineSpec, config: GuestConfig) -> list[str]:
     """Memory file systems, each bounded; what they hold counts to the machine's memory where groups limit it."""
     size = str(max(64, spec.memory // 2) * _MIB)
     return [
-        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"),
+        # Settings of its own IPC namespace would be the machine's to write: none is.
+        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
+        *("--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"),
         *("--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--dir", "/home"),
         *("--perms", "0700", "--size", size, "--tmpfs", config.home),
         *("--dir", "/run", "--dir", "/run/squib", "--dir", "/opt", "--dir", "/opt/squib"),
