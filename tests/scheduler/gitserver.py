@@ -80,7 +80,7 @@ def serve(root: Path, certificates: Path) -> Iterator[GitServer]:
     server.socket = context.wrap_socket(server.socket, server_side=True)
     state = GitServer(root, f"https://localhost:{server.server_address[1]}", certificate)
     server.state = state  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield state

@@ -245,3 +245,13 @@ async def test_names_that_could_be_options_or_paths_are_never_refs_of_ours(
     assert read_header(tmp_path / "odd").refs == {"refs/heads/ok": head}
     await work.seed(tmp_path / "odd", head, None)
     assert (await work.saved()).base == head
+
+
+async def test_many_saves_do_not_leave_many_packs(user: Path, work: WorkRepository, tmp_path: Path) -> None:
+    base = await seeded(user, work, tmp_path)
+    for n in range(45):
+        (user / "c").write_text(f"{n}\n")
+        state = await save(user, work, tmp_path)
+    assert len(list(work.path.glob("objects/pack/*.pack"))) < 10
+    await work.patch(tmp_path / "patch", base, state.work or "")
+    assert "+44" in (tmp_path / "patch").read_text()

@@ -52,6 +52,8 @@ async def _keep_saving(job: Job) -> None:
             if not told:
                 told = True
                 await job.emit(_warning(f"the work could not be saved outside the sandbox: {error}"))
+        except Exception:
+            job.log.exception("save failed in an unforeseen way")
         pause = max(job.rooms.config.save_seconds, _COST * (time.monotonic() - began))
 
 

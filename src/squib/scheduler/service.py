@@ -24,7 +24,7 @@ from squib.store import Lease, Store
 _WAIT = 10.0  # seconds for one look into the queue
 _PAUSE = 1.0  # seconds after the store or the queue failed
 _OLD_EVERY = 3600.0
-_FILES_EVERY = 30.0
+_FILES_EVERY = 5.0
 _RELEASE_SECONDS = 5.0
 
 

@@ -46,6 +46,7 @@ class RepositoryCache:
         async with self._locked(url, git_dir):
             await self._git.init(git_dir)
             fetched = await self._fetch(git_dir, url, ref)
+            await self._git.tidy(git_dir)
             await asyncio.to_thread(os.utime, git_dir)
             return fetched
 

@@ -59,6 +59,7 @@ _BOUNDED = 'ulimit -c 0; ulimit -f "$1"; ulimit -v "$2"; shift 2; exec "$@"'
 _MAX_STDOUT = 16 * 1024 * 1024
 _MAX_STDERR = 64 * 1024
 _TERM_SECONDS = 2.0
+_MANY_PACKS = 40
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -125,6 +126,13 @@ class Git:
         new = git_dir.with_name(git_dir.name + ".new")
         await self.run(git_dir, "init", "--quiet", "--bare", "--template=", "--initial-branch=none", str(new))
         await asyncio.to_thread(new.replace, git_dir)
+
+    async def tidy(self, git_dir: Path) -> None:
+        """Join small packs once there are many; a git that can't is as good."""
+        packs = await asyncio.to_thread(lambda: len(list(git_dir.glob("objects/pack/*.pack"))))
+        if packs > _MANY_PACKS:
+            with contextlib.suppress(GitFailed):
+                await self.run(git_dir, "repack", "-d", "-q", "--geometric=2", "--no-write-bitmap-index")
 
     def _command(self, git_dir: Path, arguments: tuple[str, ...], network: bool) -> list[str]:
         settings = [*_SETTINGS, *(f"fetch.fsck.{name}=ignore" for name in HARMLESS)]

@@ -14,7 +14,6 @@ from squib.scheduler.repository.git import Git, GitFailed, is_commit
 _BASE = "refs/squib/base"
 _HEAD = "refs/squib/saved/head"
 _WORK = "refs/squib/saved/work"
-_BRANCHES = "refs/squib/saved/heads/"
 #: The object name of a tree without entries: what a patch starts from where there was no repository.
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
@@ -74,16 +73,11 @@ class WorkRepository:
         used = await asyncio.to_thread(_disk_usage, self.path)
         if used > self._max_bytes:
             raise TooLarge(f"the task's saved work takes more than {self._max_bytes} bytes")
-        refs: dict[str, str] = {}
         if bundle is not None:
-            refs = (await ingest(self._git, self.path, bundle, max_bytes=self._max_bytes)).refs
+            await ingest(self._git, self.path, bundle, max_bytes=self._max_bytes)
         await self._require(*[commit for commit in (state.head, state.work) if commit is not None])
-        branches = {
-            _BRANCHES + name.removeprefix("refs/heads/"): commit
-            for name, commit in refs.items()
-            if name.startswith("refs/heads/")
-        }
-        await self._set({**branches, _HEAD: state.head, _WORK: state.work})
+        await self._set({_HEAD: state.head, _WORK: state.work})
+        await self._git.tidy(self.path)
         return await self.saved()
 
     async def saved(self) -> Saved:
@@ -105,7 +99,7 @@ class WorkRepository:
                 return False
             raise
         finally:
-            await self._set({name: None for name in wanted if not name.startswith(_BRANCHES)})
+            await self._set(dict.fromkeys(wanted))
         return True
 
     async def patch(self, target: Path, base: str | None, tip: str) -> None:

@@ -31,7 +31,8 @@ async def run(job: Job) -> str:
     progress = job.progress
     kept = progress.run_id is not None
     if not kept:
-        progress.run_id, progress.run_since = new_id("run"), time.time()
+        progress.run_id = new_id("run")
+    progress.run_since = progress.run_since or time.time()
     request = await _request(job, progress.run_id or "")
     link = await attach(job)
     pump = job.pump

@@ -12,7 +12,7 @@ from squib.scheduler import limits
 from squib.scheduler.attach import attach, attach_new
 from squib.scheduler.job import Job
 
-_FULL_PAUSE, _FULL_TRIES = 0.25, 20
+_FULL_PAUSE, _FULL_TRIES = 0.25, 240  # a minute; then another host may have the task
 
 
 async def provision(job: Job) -> str:
@@ -29,7 +29,7 @@ async def provision(job: Job) -> str:
         await attach(job)
     else:
         if _nothing_to_bring(job):
-            progress.run_id, progress.run_since = new_id("run"), time.time()
+            progress.run_id = new_id("run")
         sandbox = await _enter_and_create(job, sandbox_id)
         attach_new(job, sandbox)
     if progress.told_of != sandbox.id:

@@ -56,7 +56,7 @@ async def _restore(job: Job, link: GuestLink) -> None:
     """Set the new sandbox up as the lost one was when it was saved last, and say what is missing."""
     saved = await job.work.saved()
     archived = await asyncio.to_thread(job.archive.exists)
-    lost: tuple[str, ...] = ("files that git ignores", *ALWAYS_LOST)
+    lost: tuple[str, ...] = ("files that git ignores", "branches that were not checked out", *ALWAYS_LOST)
     if saved.head is not None or saved.work is not None:
         await _hand_in_saved(job, link, saved)
         source = f"the save of {_ago(job)} (commit {saved.tip})"
