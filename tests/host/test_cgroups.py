@@ -103,6 +103,14 @@ def test_orphans_are_machines_of_ours_alone(groups: cgroups.Cgroups) -> None:
         assert cgroups.remove(lost)
 
 
+def test_the_installations_own_group_is_made_again_when_a_probe_has_removed_it(groups: cgroups.Cgroups) -> None:
+    groups.close()
+    assert groups.orphans(set()) == {}
+    paths = groups.create(ids.new_id("mch"), LIMITS)
+    assert all(Path(path).is_dir() for path in paths)
+    assert cgroups.remove(paths)
+
+
 def test_two_state_directories_never_share_a_group(tmp_path: Path) -> None:
     assert cgroups.group_name(tmp_path / "a") != cgroups.group_name(tmp_path / "b")
     (tmp_path / "a").mkdir()

@@ -53,7 +53,9 @@ class Cgroups:
         """Make the machine's groups, limited; gives their directories. Raises OSError, leaving none."""
         paths = tuple(str(h.root / self.name / machine_id) for h in self.hierarchies)
         try:
-            for path in paths:
+            for hierarchy, path in zip(self.hierarchies, paths, strict=True):
+                if not Path(path).parent.exists():  # a probe beside us removed it, empty as it was
+                    _prepare(hierarchy, self.name)
                 Path(path).mkdir(exist_ok=True)
             limit(paths, limits)
         except OSError:
@@ -65,7 +67,7 @@ class Cgroups:
         """Groups of ours, by machine id, of machines that are not `known`. Other names are not ours to touch."""
         found: dict[str, tuple[str, ...]] = {}
         for hierarchy in self.hierarchies:
-            for path in (hierarchy.root / self.name).iterdir():
+            for path in (hierarchy.root / self.name).glob("mch-*"):
                 if ids.is_id(path.name, "mch") and path.name not in known:
                     found[path.name] = (*found.get(path.name, ()), str(path))
         return found

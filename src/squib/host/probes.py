@@ -55,7 +55,7 @@ async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
 async def probe_all(config: HostConfig) -> list[Capability]:
     """Try every driver that there is, strongest first; takes no lock and changes nothing that a host uses."""
     here = await ground(config, probing=True)
-    with contextlib.closing(here.children):
+    with contextlib.closing(here.children), contextlib.closing(here.groups):
         return [await registry.make(name, here).probe() for name in registry.DRIVERS]
 
 
