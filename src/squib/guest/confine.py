@@ -124,6 +124,8 @@ class Root:
         fd = self.open_directory(above or ".")
         try:
             yield fd, name
+        except ConnectionError:
+            raise
         except OSError as error:
             raise explain(error, path) from error
         finally:

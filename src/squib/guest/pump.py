@@ -70,8 +70,10 @@ class Pump:
         """
         if self._fd >= 0:
             (self._due,) = struct.unpack("i", fcntl.ioctl(self._fd, _FIONREAD, b"\0\0\0\0"))
-            if not self._paused:
+            if self._due and not self._paused:
                 self._read()
+            if not self._due and not self._paused and self._fd >= 0:
+                self._read()  # mostly the end is there already: then no turn of the loop is spent on it
         self._settle()
 
     def _settle(self) -> None:

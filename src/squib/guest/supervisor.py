@@ -23,6 +23,7 @@ from squib.guest.lease import Lease
 from squib.guest.relay import Relay
 from squib.guest.ring import Ring
 from squib.guest.server import Server
+from squib.guest.warmup import Warmup
 
 if TYPE_CHECKING:
     from squib.guest.runs import Runs
@@ -76,7 +77,7 @@ class Supervisor:
         """Serve until something says stop; then end every process that came from here."""
         try:
             async with Server(self.config.listen, Application(self).handle), self.relay:
-                with self.lease:
+                with self.lease, Warmup(list(self.config.agents)):
                     self.events.begin()
                     log.info("ready at %s", self.config.listen)
                     await self.stopping.wait()

@@ -1,0 +1,54 @@
+"""Loading what the first requests will need, while the guest waits: a pooled guest then answers them at once.
+
+Only after a while, and one module at a time: a guest that has just started, perhaps with fifty others, is not to be
+slowed down, nor a request that comes meanwhile.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+from squib.guest import lazy
+
+_DELAY_SECONDS = 1.0
+_PAUSE_SECONDS = 0.01
+_MODULES = (
+    "squib.guest.routes.base",
+    "squib.guest.routes.run",
+    "squib.guest.runs",
+    "squib.guest.routes.terminal",
+    "squib.guest.routes.git",
+)
+
+
+class Warmup:
+    """Works in the background within its `with` block."""
+
+    def __init__(self, agents: list[str]):
+        self._loop = asyncio.get_running_loop()
+        self._steps = self._work(agents)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> "Warmup":
+        self._timer = self._loop.call_later(_DELAY_SECONDS, self._step)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _step(self) -> None:
+        if next(self._steps, None) is not None:
+            self._timer = self._loop.call_later(_PAUSE_SECONDS, self._step)
+
+    def _work(self, agents: list[str]) -> Iterator[str]:
+        for module in _MODULES:
+            lazy.load(module)
+            yield module
+        registry = lazy.load("squib.agents.registry")
+        for name in registry.names():
+            if name in agents or not agents:
+                registry.get(name).parser()
+                yield name
+        contract, codec = lazy.load("squib.contracts.guest"), lazy.load("squib.contracts.codec")
+        codec.loads(contract.RunRequest, '{"run_id":"","agent":"","prompt":""}')
+        codec.loads(contract.TerminalRequest, '{"command":""}')
