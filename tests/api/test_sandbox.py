@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 import websockets
 
@@ -105,6 +106,22 @@ async def test_paths_stay_in_the_workspace(api, guest):
             assert_problem(response, 400, "path_escapes")
 
 
+async def test_a_download_that_breaks_off_is_no_whole_file(api, port, guest):
+    with (guest.workspace / "big").open("wb") as file:
+        file.truncate(200 * 1024 * 1024)
+    headers = {"Authorization": f"Bearer {api.token}"}
+    async with (
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client,
+        client.stream("GET", url(guest, "files/content?path=big")) as response,
+    ):
+        chunks = response.aiter_raw()
+        await anext(chunks)
+        guest.process.kill()
+        with pytest.raises(httpx2.RemoteProtocolError):
+            async for _ in chunks:
+                pass
+
+
 @pytest.mark.parametrize("path", ["", "a\x00b", "x" * 5000])
 async def test_bad_paths_are_named(api, silent, path):
     response = await api.client.get(f"/api/v1/tasks/{silent}/files/content", params={"path": path})
@@ -201,10 +218,12 @@ async def test_a_terminal(api, port, guest):
 
 
 async def test_a_terminal_that_is_left_ends_its_command(api, port, guest):
-    async with connect(api, port, guest, "?command=cat") as socket:
+    file = guest.workspace / "pid"
+    async with connect(api, port, guest, "?command=echo+$$>pid;exec+cat") as socket:
         await socket.send(b"x\n")
         await read_until(socket, b"x")
     await until(lambda: not api.app.state.services.terminals)
+    await until(lambda: not Path(f"/proc/{file.read_text().strip()}").exists())
 
 
 async def test_a_terminal_ends_with_its_guest(api, port, guest):

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from squib.api.bodies import check_plain, chunks
 from squib.api.docs import bytes_answer, bytes_request, problems
@@ -54,16 +55,25 @@ async def read_file(link: LiveSandbox, path: FilePath) -> Response:
     check_plain(path, "path")
     content = link.read_stream(path)
     first = await anext(content, b"")  # so that an error is answered as one
-    return StreamingResponse(
-        _joined(first, content), media_type=_BYTES, headers={"Content-Disposition": "attachment"}
-    )
+    return _Download(first, content)
 
 
-async def _joined(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(rest):
+class _Download(StreamingResponse):
+    """Bytes as they come from the guest, whose connection is let go of with the client's."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(self._all(first), media_type=_BYTES, headers={"Content-Disposition": "attachment"})
+        self._rest = rest
+
+    async def _all(self, first: bytes) -> AsyncGenerator[bytes, None]:
         yield first
-        async for chunk in rest:
+        async for chunk in self._rest:
             yield chunk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        async with aclosing(self._rest):
+            await super().__call__(scope, receive, send)
 
 
 @router.put(
