@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from squib.contracts.errors import Conflict, DriverUnavailable, HostFull, InfrastructureError
+from squib.contracts.errors import Conflict, DriverUnavailable, HostFull, InfrastructureError, InvalidRequest
 from squib.contracts.machine import MachinePhase
 from squib.gateway import Gateway
 from squib.host import Host, HostConfig, probe_all, processes, ready
@@ -201,6 +201,34 @@ async def test_a_guest_that_does_not_start_tells_what_it_said_and_leaves_nothing
             await host.claim(sandbox())
         assert host._fleet.machines == {}
         assert list((config.state_dir / "machines").iterdir()) == []
+
+
+@pytest.mark.parametrize("turns", [1, 5, 20, 60])
+async def test_a_claim_that_is_cancelled_leaves_nothing(config: HostConfig, gateway: Gateway, turns: int) -> None:
+    async with Host(config, gateway) as host:
+        spec = sandbox()
+        claiming = asyncio.create_task(host.claim(spec))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        claiming.cancel()
+        (outcome,) = await asyncio.gather(claiming, return_exceptions=True)
+        if isinstance(outcome, asyncio.CancelledError):
+            assert await host.get(spec.id) is None
+            assert host._fleet.machines == {}
+            assert list((config.state_dir / "machines").iterdir()) == []
+            assert leaks.find(str(config.state_dir / "machines")) == []
+        else:
+            assert await host.get(spec.id) == outcome
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("change", [{"uid_base": 0}, {"uid_count": 1}])
+async def test_a_range_of_users_that_can_not_be_is_named(
+    config: HostConfig, gateway: Gateway, change: dict[str, int]
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await Host(replace(config, **change), gateway).__aenter__()  # type: ignore[arg-type]
+    assert list(caught.value.fields) == list(change)
 
 
 async def test_probing_all_tells_of_every_driver_beside_a_host_that_runs(

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class Fleet:
         try:
             async with self._undone_on_failure(place):
                 machine = await self.driver.create(spec, place.root, self._guest_config(spec))
-                await self.gateway.open(spec.id, place.gateway_socket, machine.uid)
+                await _whole(self.gateway.open(spec.id, place.gateway_socket, machine.uid))
                 await ready.wait(machine, self.driver, self.config.key)
                 return machine
         finally:
@@ -166,3 +166,13 @@ class Fleet:
             lease_seconds=spec.lease_seconds,
             agents=spec.agents,
         )
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Let it finish also when we are cancelled meanwhile: half of a listening socket could not be closed again."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

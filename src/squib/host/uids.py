@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from squib.contracts.errors import HostFull
+from squib.contracts.errors import HostFull, InvalidRequest
 from squib.host import processes
 
 REGISTRY = Path("/run/squib/uids")  # one file a block of ids, holding the state directory that uses it
@@ -54,8 +54,13 @@ def reserve(state_dir: Path, base: int, count: int, registry: Path = REGISTRY) -
 
     The registry lies in /run: it goes with a reboot, as all machines do. A block is free again when the state
     directory that it names is gone and no process runs under its ids. Ranges that /etc/subuid gives to other users
-    are passed over.
+    are passed over. Raises InvalidRequest for a base below 1000, where the system's own users are, and for a count
+    below 2.
     """
+    if base < 1000:
+        raise InvalidRequest("uid_base: must be 1000 or more", fields={"uid_base": "must be 1000 or more"})
+    if count < 2:
+        raise InvalidRequest("uid_count: must be 2 or more", fields={"uid_count": "must be 2 or more"})
     registry.mkdir(mode=0o755, parents=True, exist_ok=True)
     foreign = list(_subordinate())
     with _locked(registry / "lock"):

@@ -31,6 +31,7 @@ _ADVICE = (
         " kernel.apparmor_restrict_unprivileged_userns=0; in a container, start it with"
         " --security-opt seccomp=unconfined.",
     ),
+    (r"setpriv: .*failed", "Start squib as an ordinary user, or with the capabilities SETUID and SETGID."),
     (r"setpriv", "Install setpriv (apt-get install util-linux)."),
     (r"mount proc", "In a container, start it with --security-opt systempaths=unconfined."),
     (r"source path|bind mount", "Choose a state directory that every user can pass through (chmod o+x its parents)."),
@@ -175,4 +176,4 @@ def _advice(trouble: str) -> str:
     for pattern, advice in _ADVICE:
         if re.search(pattern, trouble):
             return advice
-    return interpreters.ADVICE if "ython" in trouble else _INSTALL
+    return interpreters.ADVICE if "ython" in trouble else "That is bubblewrap's own answer: look there for the cause."
