@@ -57,7 +57,7 @@ Go = Callable[..., Awaitable[tuple[RunStatus, list[str]]]]
 @pytest.fixture
 async def guest(config: GuestConfig, children: Children) -> AsyncIterator[Supervisor]:
     async with asyncio.TaskGroup() as group:
-        made = Supervisor(config, Journal(), group, children)
+        made = Supervisor(config, Journal(), group, children, "/guest.pyz")
         made.events.begin()
         yield made
     made.events.close()

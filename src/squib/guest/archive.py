@@ -186,4 +186,5 @@ def _put_file(tar: tarfile.TarFile, info: tarfile.TarInfo, directory: int, name:
         while source is not None and (data := source.read(_COPY_BYTES)):
             file.write(data)
         os.fchmod(fd, info.mode & 0o777)
-        os.utime(fd, (info.mtime, info.mtime))
+        with contextlib.suppress(OSError, OverflowError):  # a time that this file system cannot hold
+            os.utime(fd, (info.mtime, info.mtime))

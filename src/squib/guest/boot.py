@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import struct
-import sys
 from pathlib import Path
 
 log = logging.getLogger("squib.guest")
@@ -52,12 +51,20 @@ def _own_descriptors() -> None:
 
 def _mount_all(libc: ctypes.CDLL) -> None:
     for target, kind, flags, options, present in _MOUNTS:
-        if os.path.exists(present) if present else os.path.ismount(target):  # noqa: PTH110
+        if _is_there(target, present):
             continue
         with contextlib.suppress(OSError):
             Path(target).mkdir(exist_ok=True)
         if libc.mount(kind.encode(), target.encode(), kind.encode(), flags, options.encode()) != 0:
             log.warning("mount %s: %s", target, os.strerror(ctypes.get_errno()))
+
+
+def _is_there(target: str, present: str) -> bool:
+    if target == "/proc":  # one that shows another namespace's processes is as good as none
+        with contextlib.suppress(OSError):
+            return str(Path("/proc/self").readlink()) == "1"
+        return False
+    return Path(present).exists() if present else os.path.ismount(target)
 
 
 def _loopback_up() -> None:
@@ -69,8 +76,3 @@ def _loopback_up() -> None:
                 fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
     except OSError as error:
         log.warning("the loopback interface cannot be brought up: %s", error.strerror)
-
-
-def zipapp() -> str:
-    """The path of this program's own zipapp, for the agents that it brings; in a checkout, of its package."""
-    return str(Path(sys.argv[0]).absolute())

@@ -61,7 +61,8 @@ def present_mode(directory: int, name: str) -> int:
 
 
 def entry(path: str, found: os.stat_result) -> FileEntry:
-    """A file as the listing shows it."""
+    """A file as the listing shows it: what is no UTF-8 in its name appears as U+FFFD."""
+    path = os.fsencode(path).decode("utf-8", "replace")
     kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
     kind = kinds.get(stat.S_IFMT(found.st_mode), "other")
     return FileEntry(path, kind, found.st_size, found.st_mode & _MODES, found.st_mtime)

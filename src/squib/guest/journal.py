@@ -6,6 +6,7 @@ import sys
 from collections import deque
 
 MAX_BYTES = 256 * 1024
+MAX_WRITTEN = 4 * 1024 * 1024  # to standard error, which is a file of the host's
 _MAX_LINE = 4096
 
 
@@ -16,7 +17,7 @@ class Journal(logging.Handler):
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._lines: deque[str] = deque()
-        self._size = 0
+        self._size = self._written = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep and write one record, cut to `_MAX_LINE` characters."""
@@ -25,8 +26,10 @@ class Journal(logging.Handler):
         self._size += len(line)
         while self._size > MAX_BYTES:
             self._size -= len(self._lines.popleft())
-        with contextlib.suppress(OSError, ValueError):  # nobody may be there to be told
-            sys.stderr.write(line)
+        self._written += len(line)
+        if self._written <= MAX_WRITTEN:
+            with contextlib.suppress(OSError, ValueError):  # nobody may be there to be told
+                sys.stderr.write(line)
 
     def text(self) -> str:
         """All lines that are kept."""

@@ -71,6 +71,8 @@ class Ring:
             segment = self._writable(first)
             _write(segment, frames)
         except OSError as error:
+            if self._segments and not self._segments[-1].size:
+                self._drop(-1)
             return f"the event ring cannot be written: {error.strerror}"
         if not segment.index or segment.size - segment.index[-1][1] >= _INDEX_BYTES:
             segment.index.append((first, segment.size))
@@ -90,8 +92,8 @@ class Ring:
         self._segments.append(segment)
         return segment
 
-    def _drop(self) -> None:
-        segment = self._segments.pop(0)
+    def _drop(self, place: int = 0) -> None:
+        segment = self._segments.pop(place)
         self._total -= segment.size
         os.close(segment.fd)
         segment.fd = -1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from squib.agents.base import Agent, Command, Outcome, Turn
 from squib.contracts.event import EventType
 from squib.contracts.guest import RunRequest, RunState, RunStatus
-from squib.guest import boot, command, environment, tree
+from squib.guest import command, environment, tree
 from squib.guest.confine import Root
 from squib.guest.files import replace_file
 from squib.guest.headwatch import HeadWatch
@@ -88,7 +88,7 @@ class Run:
 
     def _turn(self) -> Turn:
         config = self._guest.config
-        own = {"guest": boot.zipapp(), "python": sys.executable}
+        own = {"guest": self._guest.program, "python": sys.executable}
         return Turn(
             prompt=self.request.prompt,
             workspace=config.workspace,

@@ -1,6 +1,7 @@
 """Runs: one turn of an agent at a time, by ids that may be sent again."""
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,9 @@ class Runs:
         """End the run that is active, if one is."""
         newest = self._newest
         if newest is not None and newest.active:
-            async with asyncio.timeout(_MAX_GRACE_SECONDS * 2):
-                await newest.stop(RunState.CANCELLED, 1.0)
+            with contextlib.suppress(TimeoutError):  # the guest's own end takes all processes with it
+                async with asyncio.timeout(_MAX_GRACE_SECONDS * 2):
+                    await newest.stop(RunState.CANCELLED, 1.0)
 
 
 def _check(request: RunRequest) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,11 @@ _END_GRACE_SECONDS = 1.0
 class Supervisor:
     """Holds the parts; handlers get it with each request."""
 
-    def __init__(self, config: GuestConfig, journal: Journal, group: asyncio.TaskGroup, children: Children):
+    def __init__(
+        self, config: GuestConfig, journal: Journal, group: asyncio.TaskGroup, children: Children, program: str
+    ):
         self.config, self.journal, self.group, self.children = config, journal, group, children
+        self.program = program  # the path of this very program, which brings the mock agent
         self.sandbox_id = config.sandbox_id
         self.token_sha256 = config.token_sha256.lower()
         self.workspace = Root(config.workspace)
@@ -94,11 +98,11 @@ def _rss_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def _serve(config: GuestConfig, journal: Journal) -> None:
+async def _serve(config: GuestConfig, journal: Journal, program: str) -> None:
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         with Children() as children:
-            guest = Supervisor(config, journal, group, children)
+            guest = Supervisor(config, journal, group, children, program)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, guest.stopping.set)
             await guest.live()
@@ -110,9 +114,10 @@ def serve(path: str) -> int:
     journal.install()
     try:
         config = codec.loads(GuestConfig, Path(path).read_bytes(), lenient=True)
+        program = str(Path(sys.argv[0]).absolute())
         boot.prepare()
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(config, journal))
+            asyncio.run(_serve(config, journal, program))
     except (OSError, SquibError) as error:
         log.critical("the guest cannot start: %s", error)
         return 1

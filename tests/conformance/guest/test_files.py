@@ -147,7 +147,8 @@ async def test_a_racing_link_never_leads_out(guest: Guest) -> None:
 async def test_there_and_back(guest: Guest, tmp_path: Path) -> None:
     await guest.out(
         "mkdir -p d/e empty; echo x > d/e/f; chmod 755 d/e/f; ln -s e/f d/link; ln -s /etc/passwd out; mkfifo pipe;"
-        "git init -q . ; head -c 3000000 /dev/urandom > big; ln d/e/f hard; chmod 500 empty"
+        "echo odd > \"$(printf 'od\\377d')\"; git init -q . ; head -c 3000000 /dev/urandom > big;"
+        "ln d/e/f hard; chmod 500 empty"
     )
     saved = tmp_path / "w.tar.gz"
     size = await guest.link.archive(saved, max_bytes=10_000_000)
@@ -155,7 +156,9 @@ async def test_there_and_back(guest: Guest, tmp_path: Path) -> None:
     before = await guest.out("sha256sum big d/e/f hard; readlink d/link; stat -c '%a %n' d/e/f empty")
     await guest.out("chmod 700 empty; find . -mindepth 1 -delete")
     listed = await guest.link.extract(saved)
-    assert {"d", "d/e", "d/e/f", "d/link", "big", "empty", "hard", ".git"} <= {e.path for e in listed.entries}
+    assert {"d", "d/e", "d/e/f", "d/link", "big", "empty", "hard", ".git", "od\ufffdd"} <= {
+        e.path for e in listed.entries
+    }
     assert not {"out", "pipe"} & {e.path for e in listed.entries}
     assert await guest.out("sha256sum big d/e/f hard; readlink d/link; stat -c '%a %n' d/e/f empty") == before
     await guest.out("chmod 700 empty; git status")
