@@ -70,3 +70,16 @@ async def test_claims_at_once_each_get_their_own(config: HostConfig, gateway: Ga
         machines = await asyncio.gather(*(host.claim(sandbox()) for _ in range(4)))
         assert len({m.id for m in machines}) == 4
         assert [m.warm for m in machines].count(True) == 2
+
+
+@pytest.mark.parametrize(("agents", "kept"), [({}, True), ({"claude": {"model": "other"}}, False)])
+async def test_a_pooled_machine_of_other_settings_is_not_adopted(
+    config: HostConfig, gateway: Gateway, agents: dict[str, dict[str, str]], kept: bool
+) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        await filled(host, 1)
+        (pooled,) = host._fleet.in_phase(MachinePhase.READY)
+        del host._fleet.machines[pooled.id]  # as if this process were killed: nobody ends it
+    async with Host(replace(config, agents=agents), gateway) as host:
+        assert [m.id for m in host._fleet.in_phase(MachinePhase.READY)] == ([pooled.id] if kept else [])
+        assert await host.alive(pooled) is kept

@@ -82,4 +82,5 @@ class Machine:
     task_id: str | None = None
     expires_at: float | None = None  # once claimed: the host ends it then, seconds since 1970
     ended: str | None = None  # why the host ended it before its time, for a person
+    made_with: str = ""  # names the guest's build and the settings: a pooled machine of others is not handed out
     warm: bool = False  # it waited in the pool before it was claimed

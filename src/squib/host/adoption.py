@@ -5,6 +5,8 @@ import time
 
 import structlog
 
+from squib.contracts.errors import SquibError
+from squib.contracts.guest import CONTRACT_VERSION
 from squib.contracts.machine import Machine, MachinePhase
 from squib.host import cgroups, ready, records
 from squib.host.fleet import Fleet
@@ -46,11 +48,17 @@ async def _adopt_or_remove(fleet: Fleet, place: MachineDir) -> None:
 
 
 async def _worth_keeping(fleet: Fleet, machine: Machine) -> bool:
-    if machine.phase not in (MachinePhase.READY, MachinePhase.CLAIMED):
+    """A claimed machine whose time is not over, or a pooled one as we would make it, whose guest answers."""
+    wanted = {
+        MachinePhase.CLAIMED: machine.expires_at is None or machine.expires_at > time.time(),
+        MachinePhase.READY: machine.made_with == fleet.made_with,
+    }
+    if not wanted.get(machine.phase, False) or not await fleet.alive(machine):
         return False
-    if machine.expires_at is not None and machine.expires_at <= time.time():
+    try:
+        return (await ready.health(machine, fleet.config.key)).contract == CONTRACT_VERSION
+    except (SquibError, OSError):
         return False
-    return await fleet.alive(machine) and await ready.answers(machine, fleet.config.key)
 
 
 async def remove_orphaned_groups(fleet: Fleet) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
+import hashlib
+import json
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +91,7 @@ class Fleet:
                 machine = await self.driver.create(spec, place.root, self._guest_config(spec))
                 await _whole(self.gateway.open(spec.id, place.gateway_socket, machine.uid))
                 await ready.wait(machine, self.driver, self.config.key)
-                return machine
+                return replace(machine, made_with=self.made_with)
         finally:
             self._making.discard(spec.id)
 
@@ -145,6 +148,15 @@ class Fleet:
         else:
             await self.gateway.close(place.id)
             await asyncio.to_thread(remove_tree, place.root)
+
+    @functools.cached_property
+    def made_with(self) -> str:
+        """Names all that a machine has from this process: the guest's build and the settings that it is made with."""
+        config, ground = self.config, self.ground
+        agents = {name: dict(options) for name, options in config.agents.items()}
+        parts = (self.driver.name, ground.guest.name, agents, config.lease_seconds, config.guest_python)
+        places = (str(config.tools), str(config.rootfs))
+        return hashlib.sha256(json.dumps([parts, places], sort_keys=True).encode()).hexdigest()[:16]
 
     def _spec(self, request: SandboxRequest) -> MachineSpec:
         return MachineSpec(
