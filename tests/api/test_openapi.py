@@ -106,7 +106,7 @@ schema = schemathesis.openapi.from_dict(document(all_routes(), ApiConfig(key=b""
 
 @schema.parametrize()
 @hypothesis.settings(
-    max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
 )
 def test_the_api_does_what_the_document_says(case, running):
     running.aim(case)

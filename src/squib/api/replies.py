@@ -1,5 +1,7 @@
 """JSON answers: contracts as strict UTF-8 JSON, whatever an agent once said."""
 
+import dataclasses
+import functools
 import json
 import math
 from typing import Any
@@ -15,12 +17,25 @@ def dumps(value: Any) -> bytes:
     An event may hold what Python's JSON reader lets through and JSON does not know: NaN becomes null, half a
     surrogate pair a question mark.
     """
-    document = codec.encode(value)
     try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _strict.encode(value)
     except ValueError:
-        text = json.dumps(_finite(document), ensure_ascii=False, separators=(",", ":"))
+        text = _strict.encode(_finite(codec.encode(value)))
     return text.encode("utf-8", "replace")
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _contract(value: Any) -> dict[str, Any]:
+    kind: type = type(value)
+    return {name: getattr(value, name) for name in _names(kind)}
+
+
+#: Written in C but for the dataclasses: a page of tasks takes a fifth of the time of `codec.dumps`.
+_strict = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_contract)
 
 
 def _finite(value: Any) -> Any:
