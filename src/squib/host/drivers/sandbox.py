@@ -16,10 +16,12 @@ UID = 1000  # inside; it is mapped to the machine's own user outside
 GUEST = "/opt/squib/guest.pyz"
 TOOLS = "/opt/squib/tools"
 CONFIG = "/run/squib/config"
-#: Of the host's /etc: how programs and libraries are found, and which certificates are trusted. Nothing of users.
+#: Of the host's /etc (patterns): how programs and libraries are found, which certificates are trusted, what language
+#: run-times were packaged with. Nothing of users, and nothing where an administrator may have put a password.
 ETC = (
     *("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "services"),
     *("protocols", "ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls/certs", "pki/ca-trust"),
+    *("crypto-policies", "fonts", "java-*", "python3*", "perl"),
 )
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _NOT_OF_A_ROOTFS = frozenset(
@@ -80,7 +82,7 @@ def _namespaces(hostname: str) -> list[str]:
 @functools.cache
 def _host_root() -> tuple[str, ...]:
     """The host's own programs; looked at once, since they do not come and go while squib runs."""
-    sources = [str(path) for name in ETC if (path := Path("/etc") / name).exists()]
+    sources = [str(path) for pattern in ETC for path in sorted(Path("/etc").glob(pattern)) if path.exists()]
     etc = [part for source in sources for part in ("--ro-bind", source, source)]
     return ("--ro-bind", "/usr", "/usr", "--dir", "/etc", *_top_links(Path("/")), *etc)
 
