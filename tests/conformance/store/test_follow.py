@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from squib.contracts.errors import NotFound
 from squib.contracts.event import Draft
 from squib.store import Frames, Store
 from tests.conformance.store.conftest import Desk, drafts, parse
+from tests.postgres import Server
 
 
 def seqs(frames: list[Frames]) -> list[int]:
@@ -85,28 +87,45 @@ async def test_a_reader_that_stalls_catches_up_from_the_database(desk: Desk) -> 
 
 
 @pytest.mark.needs("postgres")
-async def test_another_process_is_heard(postgres, tmp_path) -> None:
+async def test_another_process_is_heard_each_time(postgres: Server, tmp_path: Path) -> None:
+    url = postgres.database()
+    async with Store.open(url, files=tmp_path / "1") as one, Store.open(url, files=tmp_path / "2") as two:
+        desk = Desk(one, url, tmp_path)
+        lease = await desk.running()
+        async with aclosing(two.events.follow(lease.task_id, heartbeat=0.01)) as reader:
+            seen = seqs([await anext(reader)])
+            for _ in range(5):
+                assert not (await anext(reader)).data  # it waits at the head
+                last = await one.events.append(lease.task_id, drafts(2), lease=lease)
+                while seen[-1] < last:
+                    seen += seqs([await _some(reader)])
+            assert seen == list(range(1, last + 1))
+        async with two.signals.subscribe("queue") as queue, two.signals.subscribe(f"control:{lease.task_id}") as ctl:
+            await desk.task()
+            assert await queue.wait(5)
+            await one.messages.add(lease.task_id, owner="usr-a", prompt="more")
+            assert await ctl.wait(5)
+    postgres.drop(url)
+
+
+@pytest.mark.needs("postgres")
+async def test_two_processes_that_write_in_turn_are_heard(postgres: Server, tmp_path: Path) -> None:
     url = postgres.database()
     async with Store.open(url, files=tmp_path / "1") as one, Store.open(url, files=tmp_path / "2") as two:
         desk = Desk(one, url, tmp_path)
         lease = await desk.running()
         readers = [asyncio.create_task(Desk(two, url, tmp_path).collect(lease.task_id)) for _ in range(3)]
         readers.append(asyncio.create_task(desk.collect(lease.task_id)))
-        async with two.signals.subscribe("queue") as queue, two.signals.subscribe(f"control:{lease.task_id}") as ctl:
-            await desk.task()
-            assert await queue.wait(5)
-            await one.messages.add(lease.task_id, owner="usr-a", prompt="more")
-            assert await ctl.wait(5)
         for n in range(20):
             await (one, two)[n % 2].events.append(lease.task_id, drafts(3), lease=lease)
         await desk.end(lease)
         for frames in await asyncio.gather(*readers):
-            assert seqs(frames) == list(range(1, 3 + 1 + 60 + 1 + 1))
+            assert seqs(frames) == list(range(1, 3 + 60 + 1 + 1))
     postgres.drop(url)
 
 
 @pytest.mark.needs("postgres")
-async def test_a_broken_listener_comes_back_and_misses_nothing(postgres, tmp_path) -> None:
+async def test_a_broken_listener_comes_back_and_misses_nothing(postgres: Server, tmp_path: Path) -> None:
     url = postgres.database()
     async with Store.open(url, files=tmp_path / "1") as one, Store.open(url, files=tmp_path / "2") as two:
         desk = Desk(one, url, tmp_path)
