@@ -46,7 +46,8 @@ async def _finish(directory: Path, driver: str, store: Store, task_id: str) -> T
     )
     try:
         async with asyncio.timeout(60):
-            while not (task := await store.tasks.get(task_id)).state.terminal:  # noqa: ASYNC110
+            while not (task := await store.tasks.get(task_id)).state.terminal:
+                assert process.returncode is None, "the last worker ended before the task"
                 await asyncio.sleep(0.1)
         return task
     finally:

@@ -4,6 +4,7 @@ It runs inside the sandbox, where the repository is the agent's and its hooks an
 can. It must not hang, though: no prompt, no pager, no editor, and a time limit on each call.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -169,6 +170,8 @@ async def _point(guest: "Supervisor", ref: str, commit: str | None) -> None:
 
 async def _work_tree(guest: "Supervisor") -> str:
     env = {"GIT_INDEX_FILE": f"{guest.config.state_dir}/work.index"}
+    with contextlib.suppress(FileNotFoundError):  # of a git that was killed: this index has one user at a time
+        os.unlink(f"{guest.config.state_dir}/work.index.lock")  # noqa: PTH108
     excluded: list[str] = []
     for _ in range(20):
         added = await git(guest, "add", "--all", "--ignore-errors", "--", ".", *excluded, env=env, check=False)

@@ -25,6 +25,7 @@ from squib.scheduler.repository.cache import RepositoryCache
 from squib.scheduler.repository.git import Git
 from squib.scheduler.repository.work import WorkRepository
 from squib.scheduler.slots import Slots
+from squib.scheduler.throttle import Throttle
 from squib.store import Lease, Store
 
 
@@ -38,6 +39,7 @@ class Rooms:
     git: Git
     cache: RepositoryCache
     slots: Slots
+    throttle: Throttle
     metrics: Metrics
 
     @property

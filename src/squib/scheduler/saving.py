@@ -19,6 +19,8 @@ from squib.contracts.guest import GitState, PushRequest
 from squib.link import GuestLink
 from squib.scheduler.job import Job
 
+_LET_FINISH = 60.0  # seconds for a save that is under way when the run is over: the last save follows it
+_LET_FINISH_HURRIED = 0.5  # ... when the run is cut short
 _MIN_PAUSE = 0.25  # seconds between two saves, whatever asks for them
 _COST = 10  # a save that took long is followed by a pause of so many times its length
 _MAX_DIGEST = 256
@@ -26,19 +28,23 @@ _MAX_DIGEST = 256
 
 @contextlib.asynccontextmanager
 async def saving(job: Job) -> AsyncIterator[None]:
-    """Save in the background while the block runs."""
-    task = job.group.create_task(_keep_saving(job), name=f"save {job.id}")
+    """Save in the background while the block runs; a save that is under way at its end may finish."""
+    over = asyncio.Event()
+    task = job.group.create_task(_keep_saving(job, over), name=f"save {job.id}")
+    patience = _LET_FINISH_HURRIED
     try:
         yield
+        patience = _LET_FINISH
     finally:
+        over.set()
+        await asyncio.wait([task], timeout=patience)
         task.cancel()
         await asyncio.wait([task])
 
 
-async def _keep_saving(job: Job) -> None:
+async def _keep_saving(job: Job, over: asyncio.Event) -> None:
     pause, told = job.rooms.config.save_seconds, False
-    while True:
-        await _wait(job, pause)
+    while await _wait(job, pause, over):
         began = time.monotonic()
         try:
             await save(job)
@@ -57,19 +63,27 @@ async def _keep_saving(job: Job) -> None:
         pause = max(job.rooms.config.save_seconds, _COST * (time.monotonic() - began))
 
 
-async def _wait(job: Job, pause: float) -> None:
-    """Until the pause is over, or the agent has committed; commits that come close together share a save."""
+async def _wait(job: Job, pause: float, over: asyncio.Event) -> bool:
+    """Until the pause is over, or the agent has committed, or the run is over: then False.
+
+    Commits that come close together share a save.
+    """
     commits = job.pump.commits if job.pump is not None else asyncio.Event()
-    await asyncio.sleep(min(_MIN_PAUSE, pause))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(pause - _MIN_PAUSE):
-            await commits.wait()
+    ends = [asyncio.ensure_future(over.wait()), asyncio.ensure_future(commits.wait())]
+    try:
+        await asyncio.wait(ends[:1], timeout=min(_MIN_PAUSE, pause))
+        if not over.is_set():
+            await asyncio.wait(ends, timeout=pause - _MIN_PAUSE, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()
     commits.clear()
+    return not over.is_set()
 
 
 async def save(job: Job) -> None:
     """Take what is new out of the sandbox now. Raises SquibError where that fails; what was saved before stays."""
-    async with job.saving, job.scratch("save") as path:
+    async with job.saving, job.rooms.throttle.turn(), job.scratch("save") as path:
         if job.link is None:
             raise SandboxLost("the sandbox is gone")
         before = await job.work.saved()

@@ -18,6 +18,7 @@ from squib.scheduler.repository.cache import RepositoryCache
 from squib.scheduler.repository.git import Git
 from squib.scheduler.slots import Slots
 from squib.scheduler.sweep import sweep_files, sweep_old, sweep_sandboxes
+from squib.scheduler.throttle import Throttle
 from squib.scheduler.work_on import work_on
 from squib.store import Lease, Store
 
@@ -52,6 +53,7 @@ class Scheduler:
             git=git,
             cache=RepositoryCache(config.state_dir / "repositories", git),
             slots=Slots(config.concurrency),
+            throttle=Throttle(),
             metrics=metrics if metrics is not None else default_metrics(),
         )
         self._queue = queue
@@ -72,62 +74,62 @@ class Scheduler:
             await self._rooms.slots.wait_free()
             try:
                 task_id = await self._queue.get(_WAIT)
-                if task_id is not None and not await self._claim(group, task_id):
-                    await self._queue.done(task_id)
             except (SquibError, OSError) as error:
-                self._log.warning("the queue or the store failed", error=str(error))
+                self._log.warning("the queue does not answer", error=str(error))
                 await asyncio.sleep(_PAUSE)
+                continue
+            if task_id is not None:
+                self._begin(group, task_id)
 
     async def _sweep(self, group: asyncio.TaskGroup) -> None:
         """Claim what the queue has lost sight of: a dead worker's tasks above all. Then orphaned sandboxes."""
         for task_id in await self._rooms.store.tasks.waiting():
-            if not self._rooms.slots.free:
-                break
-            await self._claim(group, task_id)
+            if self._rooms.slots.free:
+                self._begin(group, task_id)
         await sweep_sandboxes(self._rooms)
 
-    async def _claim(self, group: asyncio.TaskGroup, task_id: str) -> bool:
-        if task_id in self._jobs:
-            return True
-        seconds = self._rooms.config.lease_seconds
-        lease = await self._rooms.store.tasks.claim(self._worker, seconds=seconds, task_id=task_id)
-        if lease is None:
-            return False
-        self._rooms.slots.take()
-        self._rooms.metrics.claimed.inc()
-        self._jobs[task_id] = group.create_task(self._work(lease), name=f"task {task_id}")
-        return True
+    def _begin(self, group: asyncio.TaskGroup, task_id: str) -> None:
+        """Work on a task beside the others, unless it is at work here already."""
+        if task_id not in self._jobs:
+            self._rooms.slots.take()
+            self._jobs[task_id] = group.create_task(self._own(task_id), name=f"task {task_id}")
 
-    async def _work(self, lease: Lease) -> None:
-        """Own one claimed task: whatever happens to it, the worker goes on."""
-        log = self._log.bind(task_id=lease.task_id)
+    async def _own(self, task_id: str) -> None:
+        """Claim a task, work on it, let it go: whatever happens to it, the worker goes on."""
+        lease: Lease | None = None
         delay: float | None = None
-        held = True
+        log = self._log.bind(task_id=task_id)
         try:
-            with self._rooms.metrics.working.track_inprogress():
-                delay = await work_on(self._rooms, lease)
+            seconds = self._rooms.config.lease_seconds
+            lease = await self._rooms.store.tasks.claim(self._worker, seconds=seconds, task_id=task_id)
+            if lease is not None:
+                self._rooms.metrics.claimed.inc()
+                with self._rooms.metrics.working.track_inprogress():
+                    delay = await work_on(self._rooms, lease)
         except LeaseLost:
-            held = False
+            lease = None
             log.warning("the lease was lost: another worker has the task")
         except StoreUnavailable as error:
-            held = False
+            lease = None
             log.warning("the store does not answer: the task waits for its lease to end", error=str(error))
         except Exception:
             log.exception("unforeseen error: the task is given back")
         finally:
-            self._jobs.pop(lease.task_id, None)
-            await asyncio.shield(self._let_go(lease, held))
+            await asyncio.shield(self._let_go(task_id, lease))
         if delay is not None:
             await asyncio.sleep(delay)
-            await self._queue.put(lease.task_id)
+            await self._queue.put(task_id)
 
-    async def _let_go(self, lease: Lease, held: bool) -> None:
+    async def _let_go(self, task_id: str, lease: Lease | None) -> None:
         await self._rooms.slots.release()
-        with contextlib.suppress(SquibError, OSError, TimeoutError):
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                if held:
-                    await self._rooms.store.tasks.release(lease)
-                await self._queue.done(lease.task_id)
+        try:
+            with contextlib.suppress(SquibError, OSError, TimeoutError):
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    if lease is not None:
+                        await self._rooms.store.tasks.release(lease)
+                    await self._queue.done(task_id)
+        finally:
+            self._jobs.pop(task_id, None)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:

@@ -35,6 +35,12 @@ async def save_work(job: Job) -> str:
 
 async def collect(job: Job) -> str:
     """Each artifact replaces the one of the turn before, so that doing it again changes nothing."""
+    async with job.rooms.throttle.turn():
+        await _collect(job)
+    return "cleanup" if job.progress.ending is not None else "decide"
+
+
+async def _collect(job: Job) -> None:
     saved = await job.work.saved()
     if saved.tip is not None:
         async with job.scratch("bundle") as path:
@@ -44,7 +50,6 @@ async def collect(job: Job) -> str:
             await job.work.patch(path, saved.base, saved.tip)
             await put(job, "patch", "text/x-diff", path)
     await _tell_refusal(job, _collect_workspace(job))
-    return "cleanup" if job.progress.ending is not None else "decide"
 
 
 async def _collect_workspace(job: Job) -> None:
