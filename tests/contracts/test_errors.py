@@ -8,7 +8,9 @@ from squib.contracts import errors
 
 
 def tree(kind: type[errors.SquibError]) -> list[type[errors.SquibError]]:
-    return [kind, *(grandchild for child in kind.__subclasses__() for grandchild in tree(child))]
+    """The contracts' own kinds: other rooms derive more, which never cross the wire as themselves."""
+    children = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    return [kind, *(grandchild for child in children for grandchild in tree(child))]
 
 
 def test_the_docstring_draws_the_tree_as_it_is() -> None:
@@ -28,6 +30,13 @@ def test_an_error_survives_the_wire(kind: type[errors.SquibError]) -> None:
     assert type(got) is kind
     assert (got.detail, got.advice, got.fields) == (sent.detail, sent.advice, sent.fields)
     assert got.advice
+
+
+def test_a_kind_derived_elsewhere_does_not_take_its_parents_code() -> None:
+    class Derived(errors.RepositoryError):
+        """Of some other room."""
+
+    assert type(errors.from_problem(Derived("what happened").problem())) is errors.RepositoryError
 
 
 def test_an_unknown_problem_is_still_an_error() -> None:

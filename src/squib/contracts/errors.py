@@ -14,6 +14,7 @@
     ├── TooLarge                       413  too_large           over a bound that the message names
     ├── TooManyRequests                429  too_many_requests
     ├── RepositoryError                422  repository          a URL, ref or bundle that git refuses
+    ├── ImageError                     422  image               an image that can't be made, or not used
     └── InfrastructureError            503  infrastructure      squib's own trouble: worth a retry
         ├── SandboxLost                503  sandbox_lost        the machine or its guest is gone
         ├── GuestUnreachable           503  guest_unreachable
@@ -149,6 +150,13 @@ class RepositoryError(SquibError):
     default_advice = "Check the URL and the ref: only https:// is fetched, or send an upload."
 
 
+class ImageError(SquibError):
+    """An image that can't be made, or not used."""
+
+    code, status, title = "image", 422, "Image not usable"
+    default_advice = "Correct what is named and build or import the image again."
+
+
 class InfrastructureError(SquibError):
     """squib's own trouble, not the agent's: worth a retry."""
 
@@ -196,9 +204,10 @@ class StoreUnavailable(InfrastructureError):
 
 
 def _tree(root: type[SquibError]) -> dict[str, type[SquibError]]:
+    """Kinds by code. A kind that another room derived keeps its parent's code, which stays the parent's."""
     found = {root.code: root}
     for child in root.__subclasses__():
-        found.update(_tree(child))
+        found = _tree(child) | found
     return found
 
 
