@@ -69,10 +69,11 @@ class Role:
             await self.kill()
             raise AssertionError(f"squib {self.argv[0]} did not end on SIGINT:\n{self.tail()}") from None
 
-    def tail(self, lines: int = 60) -> str:
-        """The end of its log, without the requests."""
+    def tail(self, lines: int = 60, *, of: str = "") -> str:
+        """The last lines of its log that hold `of`, without the requests."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join([line for line in text.splitlines() if '"event": "request"' not in line][-lines:])
+        kept = [line for line in text.splitlines() if of in line and '"event": "request"' not in line]
+        return "\n".join(kept[-lines:])
 
 
 def environment(state: Path, settings: Mapping[str, object]) -> dict[str, str]:

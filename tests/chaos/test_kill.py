@@ -77,6 +77,8 @@ async def _survive(directory: Path, roles: Sequence[Role], url: str, rng: random
                     await _check(client, story)
                 except AssertionError as error:
                     error.add_note(story.told())
+                    for role in roles:
+                        error.add_note(f"--- squib {role.argv[0]}, of this task\n{role.tail(of=story.task_id)}")
                     raise
             assert await _claimed(state) == [], "sandboxes of ended tasks are left"
         machines.look()
@@ -95,7 +97,7 @@ async def _started(roles: Sequence[Role]) -> AsyncIterator[None]:
         yield
     except BaseException as error:
         for role in roles:
-            error.add_note(f"--- squib {role.argv[0]}\n{role.tail()}")
+            error.add_note(f"--- squib {role.argv[0]}, the end\n{role.tail(20)}")
         raise
     finally:
         for role in roles:
