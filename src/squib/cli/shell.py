@@ -71,10 +71,10 @@ def _raw(terminal: int) -> Iterator[None]:
     """Raw mode; what was before comes back however this ends."""
     before = termios.tcgetattr(terminal)
     try:
-        tty.setraw(terminal)
+        tty.setraw(terminal, termios.TCSANOW)  # keeps what was typed ahead, and waits for no slow reader
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
 
 
 def _write_all(terminal: int, data: bytes) -> None:
@@ -85,19 +85,23 @@ def _write_all(terminal: int, data: bytes) -> None:
 
 async def _type(pty: AsyncPty, terminal: int) -> None:
     """Send what is typed, until the keyboard is gone."""
+    while True:
+        await _readable(terminal)
+        data = os.read(terminal, _PIECE)
+        if not data:
+            return
+        await pty.send(data)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until one read will not block. Asked for anew each time: a late second notice must not count."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(terminal, ready.set)
+    loop.add_reader(descriptor, ready.set)
     try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            data = os.read(terminal, _PIECE)
-            if not data:
-                return
-            await pty.send(data)
+        await ready.wait()
     finally:
-        loop.remove_reader(terminal)
+        loop.remove_reader(descriptor)
 
 
 async def _sizes(pty: AsyncPty) -> None:
