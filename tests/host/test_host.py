@@ -15,6 +15,16 @@ from tests import leaks
 from tests.host.conftest import KEY, sandbox
 
 
+class Deaf(Gateway):
+    """A gateway on a full disk."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    async def open(self, machine_id: str, socket: Path, uid: int | None) -> None:
+        raise OSError("no space left on device")
+
+
 async def test_a_claim_is_on_disk_ready_and_idempotent(config: HostConfig, gateway: Gateway) -> None:
     async with Host(config, gateway) as host:
         spec = sandbox()
@@ -231,6 +241,20 @@ async def test_a_range_of_users_that_can_not_be_is_named(
     assert list(caught.value.fields) == list(change)
 
 
+async def test_a_state_directory_with_too_long_a_path_is_named(config: HostConfig, gateway: Gateway) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await Host(replace(config, state_dir=config.state_dir / ("d" * 50)), gateway).__aenter__()
+    assert list(caught.value.fields) == ["state_dir"]
+
+
+async def test_a_gateway_that_can_not_listen_is_the_hosts_trouble_and_leaves_nothing(config: HostConfig) -> None:
+    async with Host(config, Gateway({})) as host:
+        host._fleet.gateway = Deaf()
+        with pytest.raises(InfrastructureError, match="listen"):
+            await host.claim(sandbox())
+        assert list((config.state_dir / "machines").iterdir()) == []
+
+
 async def test_probing_all_tells_of_every_driver_beside_a_host_that_runs(
     config: HostConfig, gateway: Gateway
 ) -> None:
@@ -253,8 +277,8 @@ async def test_a_driver_that_can_not_work_says_what_to_install(
 
 
 @pytest.mark.needs("root", "bwrap")
-async def test_a_state_directory_that_the_sandbox_can_not_reach_is_named(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    (found, _) = await probe_all(HostConfig(tmp_path / "state", KEY))
+async def test_a_state_directory_that_the_sandbox_can_not_reach_is_named(shared_tmp: Path) -> None:
+    shared_tmp.chmod(0o700)
+    (found, _) = await probe_all(HostConfig(shared_tmp / "state", KEY))
     assert not found.works
     assert "state directory" in (found.advice or "")

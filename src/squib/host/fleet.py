@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from squib.contracts import ids
-from squib.contracts.errors import HostFull
+from squib.contracts.errors import HostFull, InfrastructureError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Machine, MachinePhase, MachineSpec
 from squib.contracts.task import SandboxRequest
@@ -89,7 +89,7 @@ class Fleet:
         try:
             async with self._undone_on_failure(place):
                 machine = await self.driver.create(spec, place.root, self._guest_config(spec))
-                await _whole(self.gateway.open(spec.id, place.gateway_socket, machine.uid))
+                await self._open_gateway(machine)
                 await ready.wait(machine, self.driver, self.config.key)
                 return replace(machine, made_with=self.made_with)
         finally:
@@ -130,6 +130,13 @@ class Fleet:
             await self.destroy(machine_id)
         except Exception as error:
             log.error("a machine can't be ended yet", machine=machine_id, error=str(error))
+
+    async def _open_gateway(self, machine: Machine) -> None:
+        place = self.ground.state.machine(machine.id)
+        try:
+            await _whole(self.gateway.open(machine.id, place.gateway_socket, machine.uid))
+        except OSError as error:
+            raise InfrastructureError(f"the gateway can't listen for {machine.id}: {error}") from error
 
     @contextlib.asynccontextmanager
     async def _undone_on_failure(self, place: MachineDir) -> AsyncIterator[None]:

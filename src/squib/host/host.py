@@ -31,8 +31,9 @@ log = structlog.get_logger(__name__)
 class Host:
     """Machines for sandboxes. An async context manager: entering adopts what is there, leaving ends it.
 
-    Entering raises DriverUnavailable where no driver boots, and Conflict where another process uses the state
-    directory. Set `keep_machines` before leaving to let claimed machines run on for the next process.
+    Entering raises DriverUnavailable where no driver boots, Conflict where another process uses the state directory,
+    and InvalidRequest for settings that can't be. Set `keep_machines` before leaving to let claimed machines run on
+    for the next process.
     """
 
     driver: str
@@ -128,9 +129,13 @@ class Host:
         """The pool's refill and the keeper's rounds, for as long as the block lasts."""
 
         async def both() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pool.run())
-                group.create_task(Keeper(self._fleet).run())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._pool.run())
+                    group.create_task(Keeper(self._fleet).run())
+            except Exception:
+                log.exception("the host no longer looks after its machines")
+                raise
 
         task = asyncio.create_task(both(), name="squib-host")
         try:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squib.contracts import ids
+from squib.contracts.errors import InvalidRequest
+
+MAX_SOCKET_PATH = 107  # bytes: sockaddr_un (unix(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,14 @@ class StateDir:
         return self.root / "host.lock"
 
     def prepare(self) -> None:
-        """Make what is missing. Others may pass through, not look: sandboxes run under other users."""
+        """Make what is missing. Others may pass through, not look: sandboxes run under other users.
+
+        Raises InvalidRequest where the path is too long for the sockets below it.
+        """
+        longest = len(os.fsencode(self.machine("mch-" + "0" * 26).gateway_socket)) + 1  # bound as a draft first
+        if longest > MAX_SOCKET_PATH:
+            detail = f"{self.root} is {longest - MAX_SOCKET_PATH} bytes too long for the sockets of its machines"
+            raise InvalidRequest(detail, fields={"state_dir": "is too long"}, advice="Choose a shorter path.")
         for path in (self.root, self.machines):
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.machines.chmod(0o711)

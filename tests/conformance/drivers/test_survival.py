@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from squib.contracts.machine import MachinePhase
-from squib.host import Host, HostConfig
+from squib.host import Host, HostConfig, probes
 from tests import leaks
 from tests.conformance.drivers.conftest import KEY, Run
 
@@ -56,6 +56,7 @@ class Gate:
 @pytest.fixture
 async def orphan(host_config: HostConfig) -> AsyncIterator[str]:
     """The id of a claimed machine (and one that is pooled) whose host was killed."""
+    probes._guest.cache_clear()  # both processes must build the same guest, also where its code changed since we began
     arguments = (str(host_config.state_dir), host_config.driver, SANDBOX)
     maker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", MAKER, *arguments), stdout=asyncio.subprocess.PIPE

@@ -15,7 +15,6 @@ from squib.host.layout import MachineDir
 from squib.host.machines import Program
 
 TOOLS = "/opt/squib/tools"  # in the configuration's PATH
-MAX_SOCKET_PATH = 107  # bytes: sockaddr_un (unix(7))
 CHECK_SECONDS = 20.0
 
 
@@ -47,11 +46,6 @@ class ProcessDriver:
         """Start the guest in the machine's directory; see the protocol."""
         self._python = self._python or await self._find_python()
         place = MachineDir(directory)
-        if len(str(place.gateway_socket).encode()) > MAX_SOCKET_PATH:
-            raise DriverUnavailable(
-                f"{place.gateway_socket} is too long for a socket",
-                advice="Choose a state directory with a shorter path.",
-            )
         async with machines.holding(self._ground, self.name, spec, directory) as draft:
             path = machines.write_config(place, self._outside(place, config))
             guest = (self._python, *interpreters.FLAGS, str(self._ground.guest), "serve", "--config", str(path))
