@@ -20,16 +20,25 @@ def test_the_registry_says_what_the_docstring_says(name, path, summary):
     assert said.strip().splitlines()[0] == summary
 
 
-def test_every_command_prints_json_and_explains_each_option(call):
-    app = build()
-    leaves = [(name,) for name, *_ in COMMANDS if name not in ("files", "token")]
-    leaves += [(group, name) for group in ("files", "token") for name in app[group] if not name.startswith("-")]
-    assert len(leaves) == 20
-    for path in leaves:
-        arguments = app[path[0]] if len(path) == 1 else app[path[0]][path[1]]
-        for argument in arguments.assemble_argument_collection(parse_docstring=True):
-            assert argument.parameter.help, f"{path}: {argument.name} is not explained"
-        assert "--json" in {argument.name for argument in arguments.assemble_argument_collection(parse_docstring=True)}, path
+def leaves(app, path=()):
+    """All commands that are no group."""
+    names = [name for name in app if not name.startswith("-")]
+    if not names:
+        yield path, app
+    for name in names:
+        yield from leaves(app[name], (*path, name))
+
+
+def test_every_command_prints_json_and_explains_each_option():
+    seen = 0
+    for path, command in leaves(build()):
+        found = command.assemble_argument_collection(parse_docstring=True)
+        arguments = {argument.name: argument for argument in found}
+        assert "--json" in arguments, path
+        for name, argument in arguments.items():
+            assert argument.parameter.help, f"{path}: {name} is not explained"
+        seen += 1
+    assert seen >= 20
 
 
 def test_the_help_loads_nothing_that_it_does_not_need():
