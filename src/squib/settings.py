@@ -52,6 +52,15 @@ class SandboxSettings(BaseModel):
     """A sandbox that its host has not asked after for so many seconds ends itself."""
 
 
+class ImagesSettings(BaseModel):
+    """How images are built."""
+
+    model_config = _NESTED
+
+    apt_sources: Path | None = None
+    """A file of apt sources (one-line or deb822) that images are built from; absent: the machine's own."""
+
+
 class SchedulerSettings(BaseModel):
     """How tasks are worked on."""
 
@@ -123,6 +132,8 @@ class Settings(BaseSettings):
     """The agent of a task that names none. Default: `claude` where an Anthropic key is set, else `mock`."""
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
     """How sandboxes are made."""
+    images: ImagesSettings = Field(default_factory=ImagesSettings)
+    """How images are built."""
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)
     """How tasks are worked on."""
     retention_days: float = Field(default=30.0, gt=0, le=36_500)

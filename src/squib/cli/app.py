@@ -32,6 +32,7 @@ COMMANDS: tuple[tuple[str, str, str, Group], ...] = (
         "Say what works on this machine, and what to do where it does not.",
         _SERVER,
     ),
+    ("image", "squib.cli.image:app", "Make, import and list the images of sandboxes.", _SERVER),
     ("token", "squib.cli.token:app", "Make, list and revoke access tokens.", _SERVER),
     ("api", "squib.cli.roles:api", "Start the API alone, beside schedulers, on PostgreSQL.", _SERVER),
     (

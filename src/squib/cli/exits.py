@@ -10,6 +10,7 @@ from squib.cli.output import clean
 from squib.contracts.errors import (
     Conflict,
     Forbidden,
+    ImageError,
     InfrastructureError,
     InvalidRequest,
     NotFound,
@@ -48,6 +49,7 @@ _STATUS: tuple[tuple[type[SquibError], int], ...] = (
     (NotFound, NOT_FOUND),
     (InvalidRequest, USAGE),
     (RepositoryError, REFUSED),
+    (ImageError, FAILED),
     (TooLarge, REFUSED),
     (Conflict, REFUSED),
     (TooManyRequests, SERVER),

@@ -94,6 +94,7 @@ async def _started(
         cwd="/",
         env={**variables, **(env or {})},
         start_new_session=True,
+        umask=0o022,
         user=user,
         group=user,
         extra_groups=None if user is None else (),
