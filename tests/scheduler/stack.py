@@ -136,7 +136,7 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def stack(
-    directory: Path, *, driver: str = "process", machines: int = 16, **config: Any
+    directory: Path, *, driver: str = "process", machines: int = 16, database: str | None = None, **config: Any
 ) -> AsyncIterator[Stack]:
     """Make one; the scheduler is not started yet."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -144,7 +144,7 @@ async def stack(
     made = SchedulerConfig(key=KEY, state_dir=directory / "scheduler", default_agent="mock", **settings)
     host_config = HostConfig(state_dir=directory / "host", key=KEY, driver=driver, pool_size=1, max_machines=machines)
     async with (
-        Store.open(f"sqlite:///{directory}/squib.db", files=directory / "files") as store,
+        Store.open(database or f"sqlite:///{directory}/squib.db", files=directory / "files") as store,
         Gateway({}) as gateway,
         Host(host_config, gateway) as host,
     ):
