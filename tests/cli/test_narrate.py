@@ -52,3 +52,10 @@ def test_long_text_is_cut_and_says_so():
     told = narrate.line(event("agent.output", text="\n".join(map(str, range(100))))).text
     assert told.endswith("… 88 more lines")
     assert narrate.line(event("agent.usage")) is None
+
+
+def test_of_tests_that_failed_the_end_is_shown():
+    output = "\n".join(f"line {n}" for n in range(100))
+    told = narrate.line(event("tests.completed", passed=False, exit_code=1, output=output)).text
+    assert told.splitlines()[:2] == ["failed (exit 1)", "…"]
+    assert told.splitlines()[2:] == [f"line {n}" for n in range(88, 100)]

@@ -29,3 +29,14 @@ def test_a_stat_of_nothing_and_of_something():
 
 def test_the_terminal_gets_no_escapes_of_the_patch():
     assert "\x1b" not in patch.coloured(b"+\x1b]0;title\x07\n")
+
+
+def test_the_terminal_is_spared_the_bytes_of_binary_files():
+    text = b"diff --git a/p b/p\nGIT binary patch\nliteral 3\nKcmZQzWM=>X\n\ndiff --git a/x b/x\n@@ -0,0 +1 @@\n+a"
+    assert patch.coloured(text).split("\n") == [
+        "diff --git a/p b/p",
+        "GIT binary patch",
+        "diff --git a/x b/x",
+        "@@ -0,0 +1 @@",
+        "+a",
+    ]

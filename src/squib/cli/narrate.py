@@ -51,6 +51,12 @@ def _short(text: str, lines: int = _MOST_LINES) -> str:
     )
 
 
+def _end(text: str, lines: int = _MOST_LINES) -> str:
+    """The last lines: what a test run says of itself stands there."""
+    kept = clean(text[-_MOST_CHARS:]).strip("\n").split("\n")[-lines:]
+    return "\n".join(["…", *kept] if len("\n".join(kept)) < len(text.strip("\n")) else kept)
+
+
 def _queued(data: Mapping[str, Any]) -> Line:
     reason = _text(data, "reason")
     return Line("queued", _short(reason), ("yellow",)) if reason else Line("queued", "waiting for a sandbox")
@@ -99,7 +105,7 @@ def _output(data: Mapping[str, Any]) -> Line:
 
 
 def _completed(data: Mapping[str, Any]) -> Line:
-    return Line("agent done", _short(_text(data, "result")), ("bold",))
+    return Line("agent done", _short(_text(data, "result"), 3), ("bold",))
 
 
 def _agent_failed(data: Mapping[str, Any]) -> Line:
@@ -111,7 +117,9 @@ def _agent_failed(data: Mapping[str, Any]) -> Line:
 def _tests(data: Mapping[str, Any]) -> Line:
     if data.get("passed"):
         return Line("tests", "passed", ("green",))
-    return Line("tests", _short(f"failed (exit {data.get('exit_code')})\n{_text(data, 'output')}"), ("red",))
+    return Line(
+        "tests", f"failed (exit {clean(str(data.get('exit_code')))})\n{_end(_text(data, 'output'))}", ("red",)
+    )
 
 
 _QUIET = frozenset({EventType.AGENT_USAGE, EventType.GIT_SAVED, EventType.RUNTIME_READY})

@@ -55,8 +55,13 @@ def stat(patch: bytes) -> list[str]:
 
 
 def coloured(patch: bytes) -> str:
-    """The patch for a terminal, cleaned of what could act on it."""
-    return "\n".join(_line(clean(line, lines=True)) for line in patch.decode("utf-8", "replace").split("\n"))
+    """The patch for a terminal, cleaned of what could act on it; of binary files only their names."""
+    shown, binary = [], False
+    for line in clean(patch.decode("utf-8", "replace")).split("\n"):
+        binary = not line.startswith("diff --git ") and (binary or line == "GIT binary patch")
+        if not binary or line == "GIT binary patch":
+            shown.append(_line(line))
+    return "\n".join(shown)
 
 
 def _line(line: str) -> str:

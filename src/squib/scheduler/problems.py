@@ -17,7 +17,7 @@ class TestsFailed(SquibError):
 
     __test__ = False  # it is no test case
     code, title = "tests_failed", "The tests failed"
-    default_advice = "'squib show' has the tests' output; the work so far is kept: 'squib diff'."
+    default_advice = "'squib events' has the end of the tests' output; the work so far is kept: 'squib diff'."
 
 
 def problem_of(error: BaseException) -> dict[str, Any]:
