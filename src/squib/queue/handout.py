@@ -11,6 +11,7 @@ class Handout:
         self._waiting: deque[str] = deque()
         self._known: set[str] = set()  # those that wait
         self._held: dict[str, bool] = {}  # those that are out; whether they were put again meanwhile
+        self._out: set[str] | None = None  # those that were out at any time since `look`
 
     def put(self, task_id: str) -> bool:
         """Let the id wait, unless it does; one that is out waits once it is done. Whether it can be taken now."""
@@ -23,10 +24,15 @@ class Handout:
         self._waiting.append(task_id)
         return True
 
+    def look(self) -> None:
+        """A look at what may be claimed begins. What is out before its end may be claimed no more when it ends."""
+        self._out = set(self._held)
+
     def refill(self, ids: Collection[str]) -> None:
-        """Let those of these wait that neither wait nor are out."""
+        """Let those of these that the look found wait, but for what was out meanwhile."""
+        out, self._out = self._out if self._out is not None else set(self._held), None
         for task_id in ids:
-            if task_id not in self._held:
+            if task_id not in out:
                 self.put(task_id)
 
     def take(self) -> str | None:
@@ -36,6 +42,8 @@ class Handout:
         task_id = self._waiting.popleft()
         self._known.discard(task_id)
         self._held[task_id] = False
+        if self._out is not None:
+            self._out.add(task_id)
         return task_id
 
     def done(self, task_id: str) -> bool:

@@ -65,4 +65,5 @@ class SqlQueue:
             if wake_up == self._looked_for and now < self._looked_at + _SWEEP:
                 return
             self._looked_for, self._looked_at = wake_up, now
+            self._ids.look()
             self._ids.refill(await self._store.tasks.waiting(_LOOK))

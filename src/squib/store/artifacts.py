@@ -61,10 +61,12 @@ class Artifacts:
 
     async def open(self, task_id: str, name: str) -> tuple[Artifact, Path]:
         """The artifact and its file. Raises NotFound."""
+        if name not in NAMES:
+            raise NotFound("there is no such artifact")
         query = sa.select(artifacts).where(_a.task_id == task_id, _a.name == name)
         found = await self._database.read(lambda tx: tx.execute(query).one_or_none())
         if found is None:
-            raise NotFound(f"the task has no artifact {name[:64]}")
+            raise NotFound(f"the task has no {name} yet")
         return _artifact(found), self._directory / found.task_id / found.file
 
     async def prune(self, before: float) -> int:
@@ -98,7 +100,7 @@ def _check(task_id: str, name: str) -> None:
     if name not in NAMES:
         raise InvalidRequest(f"name: must be one of {', '.join(sorted(NAMES))}", fields={"name": "is not known"})
     if not ids.is_id(task_id, "task"):
-        raise NotFound(f"there is no task {task_id[:64]}")
+        raise NotFound("there is no such task")
 
 
 def _artifact(row: "sa.Row[Any]") -> Artifact:

@@ -73,7 +73,7 @@ def parse(url: str) -> sa.URL:
     except sa.exc.ArgumentError:
         raise InvalidRequest("the database URL cannot be read", fields={"database": "not a URL"}) from None
     match parsed.get_backend_name():
-        case "sqlite" if parsed.database and parsed.database != ":memory:":
+        case "sqlite" if parsed.database and not parsed.database.startswith((":memory:", "file:")):
             return parsed.set(drivername="sqlite+pysqlite")
         case "postgresql" | "postgres":
             return parsed.set(drivername="postgresql+psycopg")
@@ -111,7 +111,7 @@ class Database:
         return await self._patiently(self._writers, lambda: self._transaction(work), repeatable)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on a consistent snapshot. Raises StoreUnavailable."""
+        """Run `work`, which only reads; on PostgreSQL each of its statements sees its own moment. Raises StoreUnavailable."""
 
         def run() -> T:
             with self._reading.begin() as connection:
@@ -207,6 +207,7 @@ def _engines(url: sa.URL, postgres: bool) -> tuple[sa.Engine, sa.Engine]:
             pool_size=_POSTGRES,
             max_overflow=0,
             pool_timeout=5,
+            hide_parameters=True,
             connect_args={k: v for k, v in defaults.items() if k not in url.query},
         )
         return engine, engine
@@ -225,6 +226,7 @@ def _sqlite(url: sa.URL, size: int, begin: str) -> sa.Engine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=30,
+        hide_parameters=True,
         connect_args={"timeout": 5.0, "check_same_thread": False, "cached_statements": 256},
     )
 

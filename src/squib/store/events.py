@@ -21,6 +21,7 @@ from squib.store.writer import Writer
 
 _PAGE = 200
 _MAX_PAGE = 1_000
+_MAX_SEQ = 2**53
 _MAX_PAGE_CHARS = 1024 * 1024
 
 
@@ -63,6 +64,7 @@ class Events:
 
     async def page(self, task_id: str, *, after: int = 0, limit: int = _PAGE) -> list[Event]:
         """Events behind `after`, in order, at most `limit` (1 to 1,000). An unknown task has none."""
+        after = max(0, min(after, _MAX_SEQ))
         rows = await self._database.read(lambda tx: _rows(tx, task_id, after, max(1, min(limit, _MAX_PAGE))))
         return [_event(task_id, seq, body) for seq, _, body in rows]
 
@@ -71,7 +73,7 @@ class Events:
 
         After `heartbeat` seconds without any, yields a Frames without data. Raises NotFound, StoreUnavailable.
         """
-        cursor, foreign = after, -1
+        cursor, foreign = max(0, min(after, _MAX_SEQ)), -1
         async with self._signals.subscribe(f"events:{task_id}") as woken, self._feed(task_id) as feed:
             while True:
                 others = woken.catch_up() - feed.commits  # moves on when another process has stored something
@@ -152,13 +154,19 @@ def _rows(tx: Tx, task_id: str, after: int, limit: int) -> list[tuple[int, str, 
 def _frames(tx: Tx, task_id: str, cursor: int) -> Frames | None:
     """A page of frames; None where there is nothing yet; an empty last one where nothing will come."""
     rows = _rows(tx, task_id, cursor, _PAGE)
+    if not rows and (ended := _ended(tx, task_id)):
+        rows = _rows(tx, task_id, cursor, _PAGE)  # PostgreSQL: the end may have come between the two looks
     if rows:
         block = Encoded(task_id, rows[0][0], [Row(kind, body) for _, kind, body in rows])
         return Frames(block.data, block.last, block.terminal)
+    return Frames(b"", cursor, True) if ended else None
+
+
+def _ended(tx: Tx, task_id: str) -> bool:
     head = tx.execute(sa.select(tasks.c.finished_at).where(tasks.c.id == task_id)).one_or_none()
     if head is None:
         raise NotFound(f"there is no task {task_id}")
-    return Frames(b"", cursor, True) if head.finished_at is not None else None
+    return head.finished_at is not None
 
 
 def _event(task_id: str, seq: int, body: str) -> Event:

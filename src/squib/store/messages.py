@@ -1,15 +1,19 @@
 """Messages: the prompt of each turn. Turn 1 is the task's own."""
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 
+from squib.contracts import ids
 from squib.contracts.errors import Conflict, NotFound
 from squib.contracts.event import Draft, EventType, Source
 from squib.contracts.task import Message
 from squib.store import encode, stream
 from squib.store.database import Database, Tx
 from squib.store.tables import messages, tasks
+
+_MAX_TOLD = 40_000  # characters of the prompt in the event: within MAX_DATA_BYTES however they are escaped
 
 
 class Messages:
@@ -24,6 +28,8 @@ class Messages:
         Raises NotFound, Conflict (the task has ended or is to be cancelled), InvalidRequest, StoreUnavailable.
         """
         encode.check_text("prompt", prompt)
+        if not ids.is_id(task_id, "task"):
+            raise _absent(task_id)
 
         def work(tx: Tx) -> Message:
             fields = (tasks.c.state, tasks.c.finished_at, tasks.c.cancel_requested, tasks.c.last_seq)
@@ -32,7 +38,7 @@ class Messages:
                 query = query.where(tasks.c.owner == owner)
             row = tx.execute(tx.locked(query)).one_or_none()
             if row is None:
-                raise NotFound(f"there is no task {task_id[:64]}")
+                raise _absent(task_id)
             if row.finished_at is not None or row.cancel_requested:
                 raise Conflict(f"the task takes no more messages: it is {row.state}")
             return _insert(tx, task_id, row.last_seq, prompt)
@@ -46,12 +52,18 @@ class Messages:
         return Message(found.task_id, found.turn, found.prompt, found.created_at) if found is not None else None
 
 
+def _absent(task_id: str) -> NotFound:
+    return NotFound(f"there is no task {encode.clean(task_id[:64])}")
+
+
 def _insert(tx: Tx, task_id: str, last_seq: int, prompt: str) -> Message:
     last = tx.execute(sa.select(sa.func.max(messages.c.turn)).where(messages.c.task_id == task_id)).scalar_one()
     message = Message(task_id, (last or 0) + 1, prompt, time.time())
     values = {"task_id": task_id, "turn": message.turn, "prompt": prompt, "created_at": message.created_at}
     tx.execute(messages.insert().values(values))
-    told = {"turn": message.turn, "prompt": prompt}
+    told: dict[str, Any] = {"turn": message.turn, "prompt": prompt[:_MAX_TOLD]}
+    if len(prompt) > _MAX_TOLD:
+        told["truncated"] = True
     event = encode.drafts([Draft(EventType.TASK_MESSAGE.value, told, Source.API, message.created_at)])
     tx.execute(
         tasks.update().where(tasks.c.id == task_id).values(last_seq=last_seq + 1, updated_at=message.created_at)

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from squib.contracts.errors import StoreUnavailable
 from squib.store import migrate
 from squib.store.artifacts import Artifacts
 from squib.store.database import Database, Tx, parse
@@ -46,7 +49,7 @@ class Store:
         StoreUnavailable.
         """
         parsed, signals, origin = parse(url), Signals(), secrets.token_hex(8)
-        files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _prepare(parsed, files)
         opened: list[Store] = []
 
         def committed(tx: Tx) -> None:
@@ -74,3 +77,13 @@ class Store:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await database.close()
+
+
+def _prepare(url: sa.URL, files: Path) -> None:
+    """Make the directory, and SQLite's file before SQLite does: it holds prompts, and is for its owner's eyes."""
+    try:
+        files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if url.get_backend_name() == "sqlite":
+            Path(str(url.database)).touch(mode=0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"the store cannot write its files: {error}") from error

@@ -64,6 +64,8 @@ class Tasks(Claims):
 
     async def get(self, task_id: str, *, owner: str | None = None) -> Task:
         """The task. Raises NotFound, also for another owner's."""
+        if not ids.is_id(task_id, "task"):
+            raise _absent(task_id)
         found = await self._database.read(lambda tx: tx.execute(_GET, {"wanted": task_id}).one_or_none())
         if found is None or owner not in (None, found.owner):
             raise _absent(task_id)
@@ -148,6 +150,8 @@ class Tasks(Claims):
 
         Raises NotFound, Conflict (it has ended already), StoreUnavailable.
         """
+        if not ids.is_id(task_id, "task"):
+            raise _absent(task_id)
         told = {"by": owner or Source.API.value, "reason": encode.clean(reason)}
         asked = encode.drafts([Draft(EventType.TASK_CANCEL_REQUESTED.value, told, Source.API)])
         ended = encode.drafts([Draft(EventType.TASK_CANCELLED.value, {"reason": told["reason"]}, Source.API)])
@@ -183,7 +187,7 @@ class Tasks(Claims):
 
 
 def _absent(task_id: str) -> NotFound:
-    return NotFound(f"there is no task {task_id[:64]}")
+    return NotFound(f"there is no task {encode.clean(task_id[:64])}")
 
 
 def _of(query: "sa.Select[Any]", task_id: str, owner: str | None) -> "sa.Select[Any]":

@@ -59,12 +59,14 @@ class Uploads:
 
     async def open(self, upload_id: str, owner: str | None) -> tuple[Upload, Path]:
         """The upload and its file. Raises NotFound, also for another owner's."""
+        if not ids.is_id(upload_id, "upl"):
+            raise NotFound("there is no such upload")
         query = sa.select(uploads).where(uploads.c.id == upload_id)
         if owner is not None:
             query = query.where(uploads.c.owner == owner)
         found = await self._database.read(lambda tx: tx.execute(query).one_or_none())
         if found is None:
-            raise NotFound(f"there is no upload {upload_id[:64]}")
+            raise NotFound("there is no such upload")
         upload = Upload(found.id, found.size, found.sha256, found.commit, found.base, found.branch)
         return upload, self._path(found.id)
 

@@ -97,6 +97,8 @@ class Users:
 
     async def revoke(self, token_id: str, user_id: str) -> None:
         """End a token: here at once, in other processes within five seconds. Raises NotFound."""
+        if not ids.is_id(token_id, "tok"):
+            raise NotFound("there is no such token")
         delete = tokens.delete().where(tokens.c.id == token_id, tokens.c.user_id == user_id)
         gone = await self._database.write(lambda tx: tx.execute(delete).rowcount)
         self._known.clear()

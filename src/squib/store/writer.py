@@ -9,10 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from squib.contracts.errors import NotFound, SquibError
+from squib.contracts.errors import NotFound, SquibError, StoreUnavailable
 from squib.store import stream
 from squib.store.database import CommitUnknown, Database, Tx, broken, passing, unavailable
 from squib.store.encode import GuestRow, Row
@@ -69,6 +66,8 @@ class Writer:
         while self._drafts and self._drafts + batch.size > MAX_WAITING:
             room = self._room
             await room.wait()
+        if self._closing:
+            raise StoreUnavailable("the store is closing")
         self._waiting.append(batch)
         self._drafts += batch.size
         self._work.set()
@@ -107,15 +106,13 @@ class Writer:
             try:
                 await self._database.once(work)
                 break
-            except (CommitUnknown, DBAPIError, PoolTimeout) as error:
+            except Exception as error:
                 if isinstance(error, CommitUnknown):
                     work.remember()
                 elif not broken(error):
                     await self._alone(batches, error)
                     return
-                elif not passing(error):
-                    deadline = 0
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not passing(error):
                     _fail(batches, unavailable(error))
                     return
             await asyncio.sleep(delay)
@@ -123,7 +120,7 @@ class Writer:
         work.settle()
 
     async def _alone(self, batches: list[Batch], error: Exception) -> None:
-        """The database refused the group for something in it: let only that one fail."""
+        """Something in the group was refused, or went wrong: let only that one fail."""
         if len(batches) == 1:
             _fail(batches, error)
             return

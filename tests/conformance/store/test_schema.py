@@ -46,11 +46,21 @@ async def test_those_that_start_together_migrate_once(
         request.getfixturevalue("postgres").drop(empty)
 
 
-@pytest.mark.parametrize("url", ["", "mysql://localhost/x", "sqlite://", "sqlite:///:memory:", "not a url"])
+@pytest.mark.parametrize(
+    "url", ["", "mysql://localhost/x", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true", "not a url"]
+)
 async def test_a_url_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
         async with Store.open(url, files=tmp_path):
             pass
+
+
+async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    async with Store.open(f"sqlite:///{tmp_path}/x.db", files=tmp_path / "files") as store:
+        await store.tasks.create(TaskSpec("x"), owner="usr-a")
+        assert {p.name: p.stat().st_mode & 0o077 for p in tmp_path.iterdir()} == dict.fromkeys(
+            ("x.db", "x.db-wal", "x.db-shm", "files"), 0
+        )
 
 
 async def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:

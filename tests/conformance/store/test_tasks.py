@@ -7,7 +7,7 @@ import pytest
 
 from squib.contracts.errors import Conflict, IdempotencyMismatch, InvalidRequest, LeaseLost, NotFound
 from squib.contracts.sandbox import Sandbox, SandboxPhase
-from squib.contracts.task import TRANSITIONS, Repository, TaskSpec, TaskState, Usage
+from squib.contracts.task import MAX_PROMPT_CHARS, TRANSITIONS, Repository, TaskSpec, TaskState, Usage
 from squib.store import Store
 from tests.conformance.store.conftest import Desk
 
@@ -30,7 +30,7 @@ async def test_a_stranger_finds_nothing(desk: Desk) -> None:
         desk.store.tasks.get(task_id, owner="usr-b"),
         desk.store.tasks.request_cancel(task_id, owner="usr-b", reason="x"),
         desk.store.messages.add(task_id, owner="usr-b", prompt="x"),
-        desk.store.tasks.get("task-unknown"),
+        desk.store.tasks.get("task-00000000000000000000000000"),
         desk.store.tasks.sandbox("task-unknown"),
     ]
     for call in calls:
@@ -189,3 +189,27 @@ async def test_a_backoff_holds_a_task_out_of_the_queue(desk: Desk) -> None:
     assert await desk.store.tasks.waiting() == []
     assert await desk.store.tasks.claim("wrk-2", seconds=5) is None
     assert await desk.store.tasks.claim("wrk-2", seconds=5, task_id=lease.task_id) is None
+
+
+@pytest.mark.parametrize("wild", ["", "task-", "task-\x00", "\ud800", "' OR 1=1 --", "x" * 100_000])
+async def test_what_is_no_id_is_not_found(desk: Desk, wild: str) -> None:
+    store = desk.store
+    for call in (
+        lambda: store.tasks.get(wild, owner="usr-a"),
+        lambda: store.tasks.request_cancel(wild, owner="usr-a", reason="x"),
+        lambda: store.messages.add(wild, owner="usr-a", prompt="x"),
+        lambda: store.uploads.open(wild, "usr-a"),
+        lambda: store.artifacts.open("task-00000000000000000000000000", wild),
+        lambda: store.users.revoke(wild, "usr-a"),
+    ):
+        with pytest.raises(NotFound):
+            await call()
+
+
+async def test_a_message_as_long_as_may_be_is_taken(desk: Desk) -> None:
+    task_id = await desk.task("字" * MAX_PROMPT_CHARS)
+    prompt = "\x01" * MAX_PROMPT_CHARS
+    message = await desk.store.messages.add(task_id, owner="usr-a", prompt=prompt)
+    assert message.prompt == prompt and await desk.store.messages.get(task_id, 2) == message
+    (event,) = await desk.store.events.page(task_id, after=1)
+    assert event.data["truncated"] and prompt.startswith(event.data["prompt"])

@@ -1,0 +1,1 @@
+"""One suite for the queue protocol, run over every queue and database."""
