@@ -1,6 +1,7 @@
 """The watch on HEAD: a commit that an agent makes becomes a `git.commit` event within a second."""
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from squib.guest import lazy
 if TYPE_CHECKING:
     from squib.guest.supervisor import Supervisor
 
+log = logging.getLogger("squib.guest")
 POLL_SECONDS = 0.5
 _MOST = 50  # commits that one look tells of
 
@@ -31,13 +33,15 @@ class HeadWatch:
     async def look(self) -> None:
         """Tell of the commits since the last look."""
         before, now = self._head, self._read()
-        if now == before:
-            return
-        self._head = now
-        if now is None:
-            return
-        for commit, subject in await lazy.member("squib.guest.git:new_commits")(self._guest, before, now, _MOST):
-            self._guest.events.record(EventType.GIT_COMMIT, {"commit": commit, "subject": subject})
+        if now not in (before, None):
+            try:
+                commits = await lazy.member("squib.guest.git:new_commits")(self._guest, before, now, _MOST)
+            except SquibError as error:
+                log.warning("the new commits cannot be told: %s", error)
+                commits = []
+            for commit, subject in commits:
+                self._guest.events.record(EventType.GIT_COMMIT, {"commit": commit, "subject": subject})
+        self._head = now  # last: a look that is cancelled is made again
 
     def _read(self) -> str | None:
         """The commit that HEAD names; None where there is none, or no repository."""

@@ -180,6 +180,7 @@ class Run:
             await _first(collecting, seconds=_COLLECT_SECONDS)
         finally:
             collecting.cancel()
+            await asyncio.wait({collecting})
 
     def _conclude(self, code: int | None, outcome: Outcome) -> None:
         state = RunState.SUCCEEDED if outcome.good else RunState.FAILED

@@ -51,19 +51,20 @@ class Transcript:
         self._events.flush()
 
     def _take(self, lines: Lines, data: bytes) -> None:
-        if len(data) > self._left:
-            data, over = data[: self._left], self._left >= 0
-            if over:
-                self._left = -1
-                self._overflow()
-        else:
-            self._left -= len(data)
-        lines.feed(data)
+        lines.feed(self._within_bounds(data))
         self._events.flush()
         if self.process is not None and not self._paused and self._events.behind:
             self._paused = True
             self.process.pause()
             self._events.when_relieved(self._resume)
+
+    def _within_bounds(self, data: bytes) -> bytes:
+        if len(data) > self._left >= 0:
+            data, self._left = data[: self._left], -1
+            self._overflow()
+            return data
+        self._left -= len(data) if self._left >= 0 else 0
+        return data if self._left >= 0 else b""
 
     def _resume(self) -> None:
         self._paused = False

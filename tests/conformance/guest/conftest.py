@@ -80,8 +80,11 @@ class Place:
         return machine
 
     async def destroy(self, machine: Machine) -> None:
+        """End it, and see that its supervisor never stumbled."""
         await self.driver.destroy(machine)
+        console = (Path(machine.directory) / "console.log").read_text(errors="replace")
         await asyncio.to_thread(remove_tree, Path(machine.directory))
+        assert "Traceback" not in console, console
 
     def guest(self, machine: Machine) -> Guest:
         token = guest_token(KEY, machine.id)
