@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import functools
+import hashlib
 import os
+import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 from squib.contracts.errors import DriverUnavailable
@@ -60,7 +63,7 @@ async def probe_all(config: HostConfig) -> list[Capability]:
 
 
 def _place_guest(state_dir: Path) -> Path:
-    """The guest's zipapp under its hash: another version's may be in use by machines that were adopted."""
+    """The guest's zipapp under the hash of its sources: another version's may be in use by machines that were adopted."""
     digest, content = _guest()
     target = state_dir / f"guest-{digest}.pyz"
     if not target.exists():
@@ -73,7 +76,16 @@ def _place_guest(state_dir: Path) -> Path:
 
 @functools.cache
 def _guest() -> tuple[str, bytes]:
-    """The zipapp of the code that runs here, which does not change while it does."""
+    """The zipapp of the code that runs here, which does not change while it does, and the name of its sources.
+
+    Compiled code is left out of the name: its bytes also depend on what the compiling process did before.
+    """
     with tempfile.TemporaryDirectory(prefix="squib-") as folder:
         target = Path(folder) / "guest.pyz"
-        return bundle.build(target), target.read_bytes()
+        bundle.build(target)
+        name = hashlib.sha256(str(sys.implementation.cache_tag).encode())
+        with zipfile.ZipFile(target) as archive:
+            for entry in archive.infolist():
+                if not entry.filename.endswith(".pyc"):
+                    name.update(entry.filename.encode() + b"\0" + archive.read(entry))
+        return name.hexdigest(), target.read_bytes()

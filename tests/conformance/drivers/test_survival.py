@@ -56,7 +56,7 @@ class Gate:
 @pytest.fixture
 async def orphan(host_config: HostConfig) -> AsyncIterator[str]:
     """The id of a claimed machine (and one that is pooled) whose host was killed."""
-    probes._guest.cache_clear()  # both processes must build the same guest, also where its code changed since we began
+    probes._guest.cache_clear()  # both processes must build the same guest, also where its code has just changed
     arguments = (str(host_config.state_dir), host_config.driver, SANDBOX)
     maker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", MAKER, *arguments), stdout=asyncio.subprocess.PIPE
