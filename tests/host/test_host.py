@@ -115,6 +115,17 @@ async def test_claimed_machines_are_kept_for_the_next_host(config: HostConfig, g
     assert leaks.find(str(config.state_dir)) == []
 
 
+async def test_an_older_build_of_the_guest_goes_once_no_machine_uses_it(config: HostConfig, gateway: Gateway) -> None:
+    old = config.state_dir / "guest-0123.pyz"
+    async with Host(replace(config, keep_machines=True), gateway) as host:
+        await host.claim(sandbox())
+    old.touch()
+    async with Host(config, gateway):
+        assert old.exists()
+    async with Host(config, gateway) as host:
+        assert list(config.state_dir.glob("guest-*.pyz")) == [host._fleet.ground.guest]
+
+
 async def test_machines_of_another_installation_are_not_touched(config: HostConfig, gateway: Gateway) -> None:
     other = replace(config, state_dir=config.state_dir / "other")
     async with Host(config, gateway) as one:

@@ -29,6 +29,10 @@ async def adopt(fleet: Fleet) -> None:
         for place in fleet.ground.state.found():
             group.create_task(one(place))
     await remove_orphaned_groups(fleet)
+    if not fleet.machines:  # none can use an older build
+        for path in fleet.ground.guest.parent.glob("guest-*.pyz"):
+            if path != fleet.ground.guest:
+                path.unlink()
 
 
 async def _adopt_or_remove(fleet: Fleet, place: MachineDir) -> None:

@@ -63,7 +63,7 @@ async def probe_all(config: HostConfig) -> list[Capability]:
 
 
 def _place_guest(state_dir: Path) -> Path:
-    """The guest's zipapp under the hash of its sources: another version's may be in use by machines that were adopted."""
+    """The guest's zipapp under its sources' hash: another version's may be in use by machines that were adopted."""
     digest, content = _guest()
     target = state_dir / f"guest-{digest}.pyz"
     if not target.exists():
