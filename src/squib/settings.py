@@ -45,7 +45,8 @@ class SandboxSettings(BaseModel):
     python: str | None = None
     """The CPython (3.11 or newer) that runs the supervisor in a sandbox; absent: found by itself."""
     tools: Path | None = None
-    """A directory of agents' programs, shown read-only in each sandbox (`npm install --prefix DIR …`)."""
+    """A directory of agents' programs, shown read-only in each sandbox (`npm install --prefix DIR …`); absent:
+    /opt/squib-tools, where that is there."""
     rootfs: Path | None = None
     """A directory with a root file system for the sandbox; absent: the host's own, read-only."""
     lease_seconds: float = Field(default=120.0, ge=5, le=86_400)

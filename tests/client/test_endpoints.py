@@ -7,6 +7,7 @@ from squib.client.connection import Server
 from squib.client.endpoints import Reply
 from squib.client.errors import UnexpectedAnswer
 from squib.contracts import errors
+from squib.contracts.guest import TerminalRequest
 from squib.contracts.task import TaskSpec, TaskState
 
 JSON = {"content-type": "application/json"}
@@ -93,3 +94,8 @@ def test_a_token_is_not_shown_and_a_local_server_needs_no_proxy():
     assert "sqb_secret" not in repr(server)
     assert server.options()["trust_env"] is False
     assert Server("https://squib.example").options()["trust_env"] is True
+
+
+def test_a_command_may_be_silent_to_its_own_limit():
+    assert endpoints.run_terminal("task-1", TerminalRequest("sleep 90", timeout_seconds=100)).patience > 100
+    assert endpoints.get_task("task-1").patience == 0

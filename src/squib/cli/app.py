@@ -1,5 +1,6 @@
 """`squib`: the registry of commands, and what happens around each of them."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -84,6 +85,9 @@ def build() -> App:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the locale lacks a character
     sys.exit(exits.guarded(lambda: _run(arguments), as_json="--json" in arguments))
 
 

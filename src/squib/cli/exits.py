@@ -67,7 +67,7 @@ def status(error: SquibError) -> int:
 def guarded(command: Callable[[], int], *, as_json: bool = False) -> int:
     """Run a command and turn whatever it raises into a message and an exit status."""
     try:
-        code = command()
+        code = _ungrouped(command)
         sys.stdout.flush()
         return code
     except SquibError as error:
@@ -85,6 +85,17 @@ def guarded(command: Callable[[], int], *, as_json: bool = False) -> int:
         advice = "Please report it, with what SQUIB_LOG_LEVEL=debug shows."
         _tell(SquibError(f"a fault in squib: {type(error).__name__}: {error}", advice=advice), as_json)
         return FAULT
+
+
+def _ungrouped(command: Callable[[], int]) -> int:
+    """Run it; of a group of errors, the first is the cause: the others are what it ended."""
+    try:
+        return command()
+    except BaseExceptionGroup as group:
+        cause: BaseException = group
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        raise cause from group
 
 
 def _tell(error: SquibError, as_json: bool) -> None:

@@ -50,9 +50,12 @@ class Live(Printer):
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
-        self._status = self._console.status("waiting", spinner="dots")
         self._started = time.monotonic()
         self._doing = "waiting"
+        self._status = self._console.status(self, spinner="dots")
+
+    def __rich__(self) -> Text:
+        return Text(f"{self._doing}, {time.monotonic() - self._started:.0f} s")
 
     def __enter__(self) -> Self:
         self._status.start()
@@ -67,7 +70,6 @@ class Live(Printer):
         """Print the event's line above the status."""
         if event.type.startswith("task."):
             self._doing = event.type.removeprefix("task.").replace("_", " ")
-        self._status.update(f"{self._doing}, {time.monotonic() - self._started:.0f} s")
         line = narrate.line(event)
         if line is None:
             return

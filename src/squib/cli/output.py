@@ -33,13 +33,13 @@ def styled(text: str, *styles: str) -> str:
 
 def say(text: str = "") -> None:
     """A line on standard output."""
-    sys.stdout.write(text.encode("utf-8", "replace").decode() + "\n")
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """A line on standard error: about the work, not its result."""
-    sys.stderr.write(text.encode("utf-8", "replace").decode() + "\n")
+    sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 

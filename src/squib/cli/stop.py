@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second does not wait for it."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly end, the second does not wait for it."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from squib.cli.output import note
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextlib.contextmanager
 def stopping() -> Iterator[asyncio.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second ends the process at once.
+    """An event that the first signal sets; the second ends the process at once.
 
     What a hard end leaves behind, the next start takes over or removes, and guests end by their own lease.
     """
@@ -24,10 +26,10 @@ def stopping() -> Iterator[asyncio.Event]:
         asked.set()
         note("squib: stopping; again to stop at once")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
         yield asked
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)

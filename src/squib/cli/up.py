@@ -13,6 +13,7 @@ from squib.cli.listen import Listener, listening, serve
 from squib.cli.output import note, say, say_json, styled
 from squib.cli.stop import stopping
 from squib.contracts.errors import DriverUnavailable
+from squib.contracts.machine import Isolation
 from squib.host import Host
 from squib.orchestrator.local import LocalOrchestrator
 from squib.scheduler import Scheduler
@@ -93,16 +94,23 @@ async def _host(
         if not demo or installation.settings.sandbox.driver != "auto":
             advice = f"{error.advice} Or name it with --sandbox process, which isolates nothing."
             raise DriverUnavailable(error.detail, advice=advice) from error
-        note(styled(f"squib: NO ISOLATION: {error.detail}", "bold", "red"))
+        note(f"squib: {error.detail}")
         note(f"squib: {error.advice}")
-        note("squib: the mock agent alone is shown, by the driver 'process', as your own user on your own files.")
+        note("squib: the mock agent alone is shown, by the driver 'process'.")
     return await stack.enter_async_context(compose.sandboxes(installation, driver="process")), ("mock",)
+
+
+def _warn(host: Host) -> None:
+    if host.capability.isolation is Isolation.NONE:
+        words = "squib: NO ISOLATION: what an agent does, it does as your own user to your own files"
+        note(styled(words, "bold", "red"))
 
 
 def _banner(
     installation: compose.Installation, host: Host, listener: Listener, token: str, agent: str, chosen: _Options
 ) -> None:
     loaded = installation.settings
+    _warn(host)
     if chosen.json:
         say_json({"url": listener.url, "token": token, "driver": host.driver, "version": __version__})
         return

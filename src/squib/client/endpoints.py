@@ -16,6 +16,7 @@ from squib.contracts.task import Artifact, Message, MessageRequest, Task, TaskSp
 
 T = TypeVar("T")
 API = "/api/v1"
+_MARGIN = 30.0  # seconds beside those of a command
 Params = Sequence[tuple[str, str]]
 
 
@@ -30,7 +31,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request and the function that reads its answer. `repeatable`: a lost answer may be asked for again."""
+    """A request and the function that reads its answer. `repeatable`: a lost answer may be asked for again.
+
+    `patience`: seconds that the server may well be silent, where that is longer than the client's own bound.
+    """
 
     method: str
     path: str
@@ -39,6 +43,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     repeatable: bool = False
+    patience: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +217,9 @@ def get_diff(task_id: str) -> Call[bytes]:
 
 
 def run_terminal(task_id: str, request: TerminalRequest) -> Call[TerminalResult]:
-    """POST /tasks/{id}/terminal: one command in the live sandbox."""
-    return _post(_task(task_id) + "/terminal", _as(TerminalResult), request)
+    """POST /tasks/{id}/terminal: one command in the live sandbox, which may be silent to its own time limit."""
+    call = _post(_task(task_id) + "/terminal", _as(TerminalResult), request)
+    return replace(call, patience=request.timeout_seconds + _MARGIN)
 
 
 def open_pty(task_id: str, cols: int, rows: int, command: str | None = None) -> Call[bytes]:

@@ -54,7 +54,9 @@ class Client:
 
     def call(self, call: Call[T], content: Iterable[bytes] | None = None) -> T:
         """Send a call of `endpoints` and read its answer; `content` is streamed as the body."""
-        request = arguments(call) if content is None else arguments(call) | {"content": content}
+        request = arguments(call) | {"timeout": max(self.server.timeout, call.patience)}
+        if content is not None:
+            request["content"] = content
         for attempt in range(1, self.server.attempts + 1):
             answer: httpx2.Response | None = None
             try:
