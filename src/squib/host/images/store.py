@@ -75,9 +75,8 @@ class Images:
     @contextlib.contextmanager
     def workshop(self) -> Iterator[Workshop]:
         """A directory to make an image in, gone at the end; first, what killed ones have left is cleared away."""
-        self._state.prepare()
         for path in (self.root, self._names):
-            path.mkdir(mode=0o711, exist_ok=True)
+            path.mkdir(mode=0o711, parents=True, exist_ok=True)
             path.chmod(0o711)
         self._clear()
         path = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=self.root))
