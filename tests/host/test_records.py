@@ -33,6 +33,23 @@ def test_a_record_comes_back_as_it_was_written(machine: Machine) -> None:
     assert records.load(Path(machine.directory)) == claimed
 
 
+@pytest.mark.parametrize("sizes", [(10, 20, 10), (10, 9000, 10), (9000, 10, 9000), (4096, 4000, 4096)])
+def test_a_record_that_grows_and_shrinks_comes_back_as_it_was_written_last(
+    machine: Machine, sizes: tuple[int, ...]
+) -> None:
+    for size in sizes:
+        records.save(saved := replace(machine, ended="x" * size))
+        assert records.load(Path(machine.directory)) == saved
+
+
+def test_a_short_record_is_written_over_in_its_place(machine: Machine) -> None:
+    records.save(machine)
+    inode = (Path(machine.directory) / "machine.json").stat().st_ino
+    records.save(replace(machine, phase=MachinePhase.DELETING))
+    assert (Path(machine.directory) / "machine.json").stat().st_ino == inode
+    assert [path.name for path in Path(machine.directory).iterdir()] == ["machine.json"]
+
+
 def test_a_record_is_for_its_owner_alone(machine: Machine) -> None:
     records.save(machine)
     assert (Path(machine.directory) / "machine.json").stat().st_mode & 0o777 == 0o600
