@@ -23,11 +23,8 @@ def save(machine: Machine) -> None:
     if len(page) == PAGE and _overwrite(path, page):
         return
     draft = path.with_suffix(".tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, page)
-    finally:
-        os.close(descriptor)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(page)  # all of it, or OSError where the disk is full
     draft.replace(path)
 
 
