@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness import Bench, Target, number, percentile
 from tests import leaks
 from tests.needs import lack
 
@@ -75,3 +76,27 @@ def test_a_sandbox_is_found_by_what_it_has_mounted(shared_tmp: Path) -> None:
 def test_a_program_that_does_not_exist_is_a_lack_that_setup_could_cure() -> None:
     missing = lack("no-such-program-anywhere")
     assert missing is not None and missing.curable
+
+
+def test_a_percentile_is_one_of_the_samples() -> None:
+    samples = [float(n) for n in range(100, 0, -1)]
+    assert [percentile(samples, q) for q in (0.01, 0.5, 0.99, 1)] == [1, 50, 99, 100]
+    assert percentile([7.0], 0.99) == 7
+
+
+@pytest.mark.parametrize(
+    ("samples", "target", "ok"),
+    [
+        ([1.0] * 99 + [9.0] * 2, Target(median=2, p99=8), False),
+        ([1.0] * 99 + [9.0] * 2, Target(median=2, p99=9), True),
+        ([3.0] * 100, Target(median=2), False),
+        ([500.0, 1000.0, 1000.0], Target(median=1000, at_least=True), True),
+        ([500.0, 1000.0, 1000.0], Target(p99=1000, at_least=True), False),
+    ],
+)
+def test_a_target_is_met_or_missed(samples: list[float], target: Target, ok: bool) -> None:
+    assert Bench().add("a row", "ms", samples, target=target).ok is ok
+
+
+def test_numbers_have_three_digits() -> None:
+    assert [number(n) for n in (0.12345, 12.345, 123456, 1000)] == ["0.123", "12.3", "123,000", "1,000"]
