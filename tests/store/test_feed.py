@@ -41,6 +41,14 @@ def test_it_is_bounded_in_events_and_bytes() -> None:
     assert sum(len(b.data) for b in feed._blocks) <= MAX_BYTES and held(feed, 10_099) == [10_100]
 
 
+def test_a_large_block_is_given_in_pieces() -> None:
+    feed = Feed()
+    feed.publish(Block("task-1", 1, [Row("agent.log", '{"data":"' + "x" * 100_000 + '"}')] * 15))
+    frames = feed.take(0)
+    assert frames is not None and frames.last == 3
+    assert held(feed, 0) == list(range(1, 16))
+
+
 def test_the_last_event_is_known_as_such() -> None:
     feed = Feed()
     feed.publish(block(1, 1))

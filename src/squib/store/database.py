@@ -111,7 +111,7 @@ class Database:
         return await self._patiently(self._writers, lambda: self._transaction(work), repeatable)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work`, which only reads; on PostgreSQL each of its statements sees its own moment. Raises StoreUnavailable."""
+        """Run `work`, which only reads. On PostgreSQL each statement sees its own moment. Raises StoreUnavailable."""
 
         def run() -> T:
             with self._reading.begin() as connection:

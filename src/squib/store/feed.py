@@ -8,6 +8,7 @@ import asyncio
 from array import array
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -17,7 +18,8 @@ from squib.store.encode import Row
 
 MAX_EVENTS = 2_000
 MAX_BYTES = 2 * 1024 * 1024
-MAX_CHUNK = 256 * 1024  # bytes that a reader is given at once, when it lags
+MAX_CHUNK = 256 * 1024  # bytes that a reader is given at once, about
+_MAX_PIECE = 500  # events
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,16 @@ class Encoded:
         return self.data if cursor < self.first else self.data[self.offsets[cursor + 1 - self.first] :]
 
 
+def _pieces(block: Block) -> Iterator[tuple[int, list[Row]]]:
+    """Cut a block into what a reader may be given at once."""
+    start = size = 0
+    for at, row in enumerate(block.rows, 1):
+        size += len(row.body)
+        if size >= MAX_CHUNK or at - start == _MAX_PIECE or at == len(block.rows):
+            yield block.first + start, block.rows[start:at]
+            start, size = at, 0
+
+
 class Feed:
     """The ring of one task, and the reads from the database that its readers share."""
 
@@ -75,9 +87,10 @@ class Feed:
         if last is not None and block.first != last + 1:
             self._blocks.clear()
             self._bytes = 0
-        encoded = Encoded(block.task_id, block.first, block.rows)
-        self._blocks.append(encoded)
-        self._bytes += len(encoded.data)
+        for first, rows in _pieces(block):
+            encoded = Encoded(block.task_id, first, rows)
+            self._blocks.append(encoded)
+            self._bytes += len(encoded.data)
         while len(self._blocks) > 1 and (self._bytes > MAX_BYTES or self._held() > MAX_EVENTS):
             self._bytes -= len(self._blocks.popleft().data)
 

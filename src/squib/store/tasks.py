@@ -139,7 +139,7 @@ class Tasks(Claims):
             if last_turn is not None and (turn := _last_turn(tx, lease.task_id)) > last_turn:
                 raise Conflict(f"turn {turn} waits to be run")
             if to is TaskState.QUEUED:
-                written["claim_at"] = not_before or tx.now
+                written["claim_at"] = tx.now if row.cancel_requested else not_before or tx.now
                 tx.wake("queue")
             return _move(tx, row, to, events, written)
 
@@ -166,7 +166,8 @@ class Tasks(Claims):
             begun = row.state != TaskState.QUEUED.value or row.lease_worker is not None
             if row.cancel_requested and begun:
                 return _read(tx, task_id)
-            written: dict[str, Any] = {"cancel_requested": True, "updated_at": time.time()}
+            # Out of a backoff, too: whoever claims the task next ends it.
+            written: dict[str, Any] = {"cancel_requested": True, "updated_at": time.time(), "claim_at": tx.now}
             events = [] if row.cancel_requested else asked
             if begun:
                 return _move(tx, row, TaskState(row.state), events, written)

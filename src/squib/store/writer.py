@@ -16,8 +16,8 @@ from squib.store.encode import GuestRow, Row
 from squib.store.lease import Lease
 from squib.store.stream import Head
 
-MAX_WAITING = 4_000  # drafts; further appends wait
-MAX_DRAFTS = 4_000  # in one transaction
+MAX_DRAFTS = 4_000  # that wait, and that one transaction stores; further appends wait
+MAX_CHARS = 32 * 1024 * 1024  # the same, of their JSON
 
 
 @dataclass(slots=True, eq=False)
@@ -31,10 +31,12 @@ class Batch:
     done: "asyncio.Future[int]"
     previous: "Placed | None" = field(default=None)  # where it was put by a commit whose outcome is unknown
 
-    @property
-    def size(self) -> int:
-        """How many drafts it holds."""
-        return len(self.rows) + len(self.guest)
+    drafts: int = field(init=False)
+    chars: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.drafts = len(self.rows) + len(self.guest)
+        self.chars = sum(len(r.body) for r in self.rows) + sum(len(g.row.body) for g in self.guest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: deque[Batch] = deque()
-        self._drafts = 0
+        self._drafts = self._chars = 0  # of what waits
         self._room = asyncio.Event()
         self._work = asyncio.Event()
         self._closing = False
@@ -63,13 +65,14 @@ class Writer:
         """Hand a batch in and wait for its commit; the last seq. Raises LeaseLost, NotFound, Conflict,
         StoreUnavailable."""
         batch = Batch(task_id, lease, rows, guest or [], asyncio.get_running_loop().create_future())
-        while self._drafts and self._drafts + batch.size > MAX_WAITING:
+        while self._waiting and not _fits(self._drafts, self._chars, batch):
             room = self._room
             await room.wait()
         if self._closing:
             raise StoreUnavailable("the store is closing")
         self._waiting.append(batch)
-        self._drafts += batch.size
+        self._drafts += batch.drafts
+        self._chars += batch.chars
         self._work.set()
         return await batch.done
 
@@ -90,11 +93,13 @@ class Writer:
 
     def _take(self) -> list[Batch]:
         taken: list[Batch] = []
-        drafts = 0
-        while self._waiting and (not taken or drafts + self._waiting[0].size <= MAX_DRAFTS):
+        drafts = chars = 0
+        while self._waiting and (not taken or _fits(drafts, chars, self._waiting[0])):
             taken.append(self._waiting.popleft())
-            drafts += taken[-1].size
+            drafts += taken[-1].drafts
+            chars += taken[-1].chars
         self._drafts -= drafts
+        self._chars -= chars
         self._room.set()
         self._room = asyncio.Event()
         return taken
@@ -126,6 +131,10 @@ class Writer:
             return
         for batch in batches:
             await self._commit([batch])
+
+
+def _fits(drafts: int, chars: int, batch: Batch) -> bool:
+    return drafts + batch.drafts <= MAX_DRAFTS and chars + batch.chars <= MAX_CHARS
 
 
 def _fail(batches: list[Batch], error: Exception) -> None:
@@ -178,6 +187,7 @@ def _place(tx: Tx, head: Head | None, batch: Batch) -> Placed | SquibError:
     if head is None:
         return NotFound(f"there is no task {batch.task_id}")
     if batch.previous is not None and stream.holds(tx, batch.task_id, batch.previous.last, batch.previous.rows[-1]):
+        tx.wake(f"events:{batch.task_id}")  # nobody has been told of that commit
         return Placed(batch.previous.first, [], batch.previous.last)
     if (refusal := stream.refusal(head, batch.lease)) is not None:
         return refusal

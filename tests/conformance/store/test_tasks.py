@@ -182,6 +182,19 @@ async def test_a_task_does_not_end_over_a_message_that_waits(desk: Desk) -> None
         await desk.store.messages.add(lease.task_id, owner="usr-a", prompt="too late")
 
 
+@pytest.mark.parametrize("first", ["cancel", "backoff"])
+async def test_a_cancelled_task_does_not_sit_out_its_backoff(desk: Desk, first: str) -> None:
+    lease = await desk.running()
+    later = time.time() + 3600
+    if first == "cancel":
+        await desk.store.tasks.request_cancel(lease.task_id, owner="usr-a", reason="enough")
+    await desk.store.tasks.transition(lease, TaskState.QUEUED, {"attempt": 2}, not_before=later)
+    if first == "backoff":
+        await desk.store.tasks.request_cancel(lease.task_id, owner="usr-a", reason="enough")
+    await desk.store.tasks.release(lease)
+    assert await desk.store.tasks.waiting() == [lease.task_id]
+
+
 async def test_a_backoff_holds_a_task_out_of_the_queue(desk: Desk) -> None:
     lease = await desk.running()
     await desk.store.tasks.transition(lease, TaskState.QUEUED, {"attempt": 2}, not_before=time.time() + 3600)

@@ -12,7 +12,7 @@ from squib.contracts.errors import StoreUnavailable
 from squib.contracts.event import Event
 from squib.store import Store
 from squib.store.database import CommitUnknown, Tx
-from tests.conformance.store.conftest import Desk, drafts, said
+from tests.conformance.store.conftest import Desk, drafts, parse, said
 from tests.postgres import Server
 
 WRITER = Path(__file__).with_name("writer.py")
@@ -68,6 +68,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_looked_up(desk: Desk, happen
         await commit(lost if not happened else _unknown)
 
     desk.store._database.once = once
+    reader = asyncio.create_task(desk.collect(lease.task_id))
     appended = await asyncio.gather(
         desk.store.events.append(lease.task_id, drafts(3), lease=lease),
         desk.store.events.append(other.task_id, drafts(1), lease=other),
@@ -78,6 +79,8 @@ async def test_a_commit_whose_outcome_is_unknown_is_looked_up(desk: Desk, happen
     assert await desk.seqs(lease.task_id) == list(range(1, 10))
     texts = [e.data["text"] for e in await desk.store.events.page(lease.task_id, after=3)]
     assert texts == ["line 0", "line 1", "line 2", "ep-1 1", "ep-1 2", "line 0"]
+    await desk.end(lease)
+    assert [e["seq"] for f in await reader for e in parse(f.data)] == list(range(1, 11))
 
 
 def _unknown(_tx: Tx) -> None:
