@@ -139,9 +139,8 @@ class Snapshot:
     tree: str  # of everything in the work tree
 
 
-async def snapshot(guest: "Supervisor", *, keep: bool) -> Snapshot:
-    """Look at HEAD, the branches and the work tree. With `keep`, `refs/squib/work` is put where something is
-    uncommitted, and removed where nothing is; `refs/squib/head` likewise where HEAD is detached.
+async def snapshot(guest: "Supervisor") -> Snapshot:
+    """Look at HEAD, the branches and the work tree.
 
     The work tree is read through an index of the guest's own, which stays from call to call, so that an unchanged
     file is not read again and the agent's index is not touched. Raises NoRepository or RepositoryError.
@@ -153,11 +152,14 @@ async def snapshot(guest: "Supervisor", *, keep: bool) -> Snapshot:
     work = None if clean else await _commit_work(guest, tree, commit)
     refs = await git(guest, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads")
     name = await branch(guest)
-    if keep:
-        await _point(guest, WORK_REF, work)
-        await _point(guest, HEAD_REF, commit if name is None else None)
     told = "\n".join((commit or "", name or "", tree, refs.text))
     return Snapshot(GitState(commit, name, work, hashlib.sha256(told.encode()).hexdigest()), tree)
+
+
+async def keep(guest: "Supervisor", state: GitState) -> None:
+    """Put `refs/squib/work` where something is uncommitted, `refs/squib/head` where HEAD is detached; else remove."""
+    await _point(guest, WORK_REF, state.work)
+    await _point(guest, HEAD_REF, state.head if state.branch is None else None)
 
 
 async def _point(guest: "Supervisor", ref: str, commit: str | None) -> None:
@@ -181,6 +183,10 @@ async def _work_tree(guest: "Supervisor") -> str:
         excluded += [f":(exclude,literal){path}" for path in nested]
     if added.code == 128:  # a filter that fails, say: what the index holds now would be passed off as the work tree
         raise RepositoryError(f"git add: {added.err.strip()[-500:]}")
+    # What is tracked although a .gitignore names it: `add` passes it over, for our index does not know it.
+    ignored = await git(guest, "ls-files", "-z", "--cached", "--ignored", "--exclude-standard", check=False)
+    if ignored.out:
+        await git(guest, "update-index", "--add", "--remove", "-z", "--stdin", stdin=ignored.out, env=env)
     return (await git(guest, "write-tree", env=env)).text
 
 
@@ -218,7 +224,15 @@ async def commit_all(guest: "Supervisor", message: str, author: str, email: str)
         return
     env = {"GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": email}
     await git(
-        guest, "commit", "--quiet", "--no-verify", "--cleanup=verbatim", "--file=-", stdin=message.encode(), env=env
+        guest,
+        "commit",
+        "--quiet",
+        "--no-verify",
+        "--no-gpg-sign",
+        "--cleanup=verbatim",
+        "--file=-",
+        stdin=message.encode(),
+        env=env,
     )
 
 

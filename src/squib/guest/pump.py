@@ -9,18 +9,20 @@ from collections.abc import Callable
 
 READ_BYTES = 64 * 1024  # of one read; a pipe that gave that much is flooding, and is made to hold a megabyte
 _PIPE_BYTES = 1024 * 1024
+_DROP_BYTES = 64 * 1024 * 1024  # of one that goes on writing when nobody listens: then its pipe breaks
 _F_SETPIPE_SZ, _FIONREAD = 1031, 0x541B
 
 
 class Pump:
     """Reads a descriptor, which it owns, into `sink`. `ended` is done at the end of the data."""
 
-    __slots__ = ("_due", "_enlarged", "_fd", "_loop", "_paused", "_sink", "_size", "ended", "settled")
+    __slots__ = ("_dropped", "_due", "_enlarged", "_fd", "_loop", "_paused", "_sink", "_size", "ended", "settled")
 
     def __init__(self, fd: int, sink: Callable[[bytes], None], size: int = READ_BYTES):
         self._loop = asyncio.get_running_loop()
         self._fd, self._sink, self._size = fd, sink, size
         self._paused = self._enlarged = False
+        self._dropped = 0
         self._due: int | None = None
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.settled: asyncio.Future[None] = self._loop.create_future()
@@ -59,9 +61,14 @@ class Pump:
         self._paused = False
 
     def drop(self) -> None:
-        """From now on read the rest to nowhere: whoever still holds the other end need not die of it."""
-        self._sink = _nowhere
+        """From now on read the rest to nowhere, up to a bound: who still holds the other end need not die of it."""
+        self._sink = self._forget
         self.resume()
+
+    def _forget(self, data: bytes) -> None:
+        self._dropped += len(data)
+        if self._dropped > _DROP_BYTES:
+            self.close()
 
     def settle(self) -> None:
         """The writer has exited: `settled` is done when what the pipe holds now has been read.
@@ -89,10 +96,6 @@ class Pump:
         for future in (self.ended, self.settled):
             if not future.done():
                 future.set_result(None)
-
-
-def _nowhere(_: bytes) -> None:
-    return None
 
 
 class Feed:

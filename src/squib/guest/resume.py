@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -38,6 +39,8 @@ async def resume(guest: "Supervisor", request: Resume) -> None:
     failed = []
     for name, step in steps:
         try:
+            if name != "entropy" and os.getpid() != 1:
+                raise PermissionError(errno.EPERM, "this guest is not process 1, so the machine is not its own")
             step()
         except OSError as error:
             failed.append(f"{name} ({(error.strerror or str(error)).lower()})")

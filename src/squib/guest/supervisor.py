@@ -14,7 +14,7 @@ import squib
 from squib.contracts import codec
 from squib.contracts.errors import SquibError
 from squib.contracts.guest import CONTRACT_VERSION, GuestConfig, Health
-from squib.guest import boot, lazy, tree
+from squib.guest import boot, ignore, lazy, tree
 from squib.guest.application import Application
 from squib.guest.children import Children
 from squib.guest.confine import Root
@@ -116,6 +116,7 @@ def serve(path: str) -> int:
         config = codec.loads(GuestConfig, Path(path).read_bytes(), lenient=True)
         program = str(Path(sys.argv[0]).absolute())
         boot.prepare()
+        ignore.provide(config.home)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(config, journal, program))
     except (OSError, SquibError) as error:

@@ -176,6 +176,25 @@ async def test_push_ignores_commits_that_are_unknown(guest: Guest, origin: Origi
     assert state is not None and git(store, "rev-parse", "refs/in/heads/main") == state.head
 
 
+async def test_tracked_although_ignored(guest: Guest, store: Path) -> None:
+    await guest.out(
+        "git init -q -b main .; echo 'x*' > .gitignore; echo 1 > x1; echo 2 > x2; echo 3 > x3;"
+        "git add -f .gitignore x1 x2; git commit -qm first"
+    )
+    first = await _push(guest, store, [])
+    assert first is not None and first.work is None
+    await guest.out("echo changed > x1; rm x2; echo 4 > x4; git add -f x4")
+    second = await _push(guest, store, [], first.digest)
+    assert second is not None and second.work is not None
+    assert git(store, "ls-tree", "--name-only", second.work).split() == [".gitignore", "x1", "x4"]
+    assert git(store, "show", f"{second.work}:x1") == "changed"
+
+
+async def test_signing_is_not_tried(guest: Guest) -> None:
+    await guest.out("git init -q .; git config commit.gpgsign true; git config gpg.program 'sleep 1000'; echo > x")
+    assert (await guest.link.commit(CommitRequest("unsigned"))).head is not None
+
+
 async def test_unborn(guest: Guest, store: Path) -> None:
     await guest.out("git init -q -b main .")
     empty = await _push(guest, store, [])

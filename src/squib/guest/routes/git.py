@@ -33,7 +33,7 @@ async def clone(guest: "Supervisor", exchange: Exchange) -> None:
             if not await cloning.is_there(guest, commit, reset):
                 await cloning.clone(guest, path, commit, reset, query.get("branch"))
                 guest.events.record(EventType.GIT_CLONED, {"commit": reset or commit, "branch": query.get("branch")})
-            state = (await repository.snapshot(guest, keep=False)).state
+            state = (await repository.snapshot(guest)).state
     finally:
         os.close(fd)
         os.unlink(path)  # noqa: PTH108
@@ -49,7 +49,7 @@ async def commit(guest: "Supervisor", exchange: Exchange) -> None:
     async with guest.git_lock:
         before = await repository.head(guest) if repository.has_repository(guest) else None
         await repository.commit_all(guest, request.message, request.author_name, request.author_email)
-        state = (await repository.snapshot(guest, keep=False)).state
+        state = (await repository.snapshot(guest)).state
         if state.head is not None and state.head != before and guest.runs.active_id is None:
             subject = request.message.strip().splitlines()[0][:1000]
             guest.events.record(EventType.GIT_COMMIT, {"commit": state.head, "subject": subject})
@@ -66,7 +66,7 @@ async def push(guest: "Supervisor", exchange: Exchange) -> None:
     os.unlink(path)  # noqa: PTH108 - the descriptor is enough, and nothing is left
     try:
         async with guest.git_lock:
-            state = (await repository.snapshot(guest, keep=True)).state
+            state = (await repository.snapshot(guest)).state
             new = request.unless != state.digest and await _bundle(guest, state, have, fd)
         header = [(GIT_HEADER, json.dumps(codec.encode(state)))]  # a header is ASCII, a branch's name may be more
         if not new:
@@ -84,6 +84,7 @@ async def _bundle(guest: "Supervisor", state: GitState, have: list[str], fd: int
         tips.append(repository.HEAD_REF)
     if state.head is None and not state.work:
         return False
+    await repository.keep(guest, state)
     known = [f"^{each}" for each in await repository.existing(guest, have)]
     made = await repository.git(guest, "bundle", "create", "--quiet", "-", *tips, *known, stdout=fd, check=False)
     if made.code == 0:
@@ -99,7 +100,7 @@ async def diff(guest: "Supervisor", exchange: Exchange) -> None:
     if base is not None:
         cloning.check_commit("base", base)
     async with guest.git_lock:
-        found = await repository.snapshot(guest, keep=False)
+        found = await repository.snapshot(guest)
     against = base or found.state.head or (await repository.git(guest, "mktree")).text
     if base not in (None, EMPTY_TREE) and not await repository.existing(guest, [base]):
         raise RepositoryError(f"the workspace's repository does not hold {base}", fields={"base": "is unknown"})
