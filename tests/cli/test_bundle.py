@@ -135,3 +135,17 @@ def test_what_is_no_repository_is_said_so(tmp_path):
         pass
     with pytest.raises(git.GitError, match="no directory"), bundle.made(tmp_path / "absent"):
         pass
+
+
+def test_what_cannot_be_sent_whole_is_refused(repo, tmp_path):
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.commit("three", a="3\n")
+    partial = tmp_path / "partial"
+    repo.git("clone", "-q", "--filter=blob:none", f"file://{repo.path}", str(partial))
+    with pytest.raises(Refused, match="partial clone"), bundle.made(partial):
+        pass
+    other = Repo(tmp_path / "sha256")
+    other.path.mkdir()
+    other.git("init", "-q", "--object-format=sha256")
+    with pytest.raises(Refused, match="SHA-256"), bundle.made(other.path):
+        pass

@@ -47,6 +47,8 @@ def made(directory: Path, ref: str | None = None) -> Iterator[Bundle]:
 
 
 def _make(root: Path, scratch: Path, ref: str | None) -> Bundle:
+    if git.text(root, "rev-parse", "--show-object-format") != "sha1":
+        raise Refused(f"{root} is a SHA-256 repository, which can't be sent", advice="Send a SHA-1 copy of it.")
     bare = git.new_bare(scratch / "bare", root)
     apart = git.apart(bare, root)
     tip = git.ask(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref or 'HEAD'}^{{commit}}")
@@ -62,7 +64,13 @@ def _make(root: Path, scratch: Path, ref: str | None) -> Bundle:
         raise Refused(f"{root} holds nothing yet", advice="Add a file, or leave --repo out to start from nothing.")
     path = scratch / "upload.bundle"
     git.run(bare, "update-ref", _REF, commit, env=git.ALONE)
-    git.run(bare, "bundle", "create", "--quiet", str(path), _REF, env=git.ALONE)
+    try:
+        git.run(bare, "bundle", "create", "--quiet", str(path), _REF, env=git.ALONE)
+    except git.GitError as error:
+        if git.ask(root, "config", "--get-regexp", r"^remote\..*\.promisor$") is None:
+            raise
+        advice = "Fetch it whole: git config --unset remote.origin.partialclonefilter && git fetch --refetch"
+        raise Refused(f"{root} is a partial clone that lacks objects of its history", advice=advice) from error
     return Bundle(path, commit, base if commit != base else None, branch, uncommitted, shallow)
 
 

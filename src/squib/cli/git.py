@@ -74,7 +74,8 @@ def run(directory: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, 
         raise GitError(f"git, or {directory}, is not there", advice=advice) from None
     if done.returncode != 0:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit {done.returncode}"]
-        raise GitError(f"git {arguments[0]}: {words[-1]}")
+        telling = next((line for line in words if line.startswith(("fatal:", "error:"))), words[-1])
+        raise GitError(f"git {arguments[0]}: {telling}")
     return done.stdout
 
 

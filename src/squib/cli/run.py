@@ -5,7 +5,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from squib.cli import bundle, connect, exits, options
 from squib.cli.follow import follow, idle, printer
@@ -103,14 +105,26 @@ def _repository(client: Client, repo: str | None, ref: str | None, *, quiet: boo
         return None
     if "://" in repo:
         return Repository(url=repo, ref=ref)
-    with bundle.made(Path(repo), ref) as made:
+    with contextlib.ExitStack() as stack:
+        with _busy(f"packing {repo}", quiet):
+            made = stack.enter_context(bundle.made(Path(repo), ref))
         if not quiet:
             changes = f" and {made.uncommitted} uncommitted files" if made.uncommitted else ""
             shallow = " (shallow: sent without its history)" if made.shallow else ""
             note(f"squib: sending {made.branch or made.commit[:12]}{changes}, {made.size / 1e6:.1f} MB{shallow}")
         with _pieces(made, quiet) as pieces:
-            sent = client.tasks.upload(pieces, commit=made.commit, base=made.base, branch=made.branch)
+            sent = client.tasks.upload(pieces, commit=made.commit, base=made.base, branch=made.branch, size=made.size)
     return Repository(upload=sent.id)
+
+
+@contextlib.contextmanager
+def _busy(words: str, quiet: bool) -> Iterator[None]:
+    """Say on a terminal what goes on, for as long as the block lasts."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(Text(words)):
+        yield
 
 
 @contextlib.contextmanager
@@ -121,7 +135,7 @@ def _pieces(made: bundle.Bundle, quiet: bool) -> Iterator[Iterable[bytes]]:
         if quiet or made.size < _LARGE or not sys.stderr.isatty():
             yield pieces
             return
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
             bar = progress.add_task("sending", total=made.size)
 
             def counted() -> Iterator[bytes]:

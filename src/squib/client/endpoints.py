@@ -245,11 +245,14 @@ def write_file(task_id: str, path: str, content: bytes | None = None) -> Call[Fi
     return Call("PUT", where, _as(FileEntry), [("path", path)], headers, content, repeatable=content is not None)
 
 
-def create_upload(commit: str, base: str | None = None, branch: str | None = None) -> Call[Upload]:
-    """POST /uploads; the bundle is streamed beside it."""
+def create_upload(
+    commit: str, base: str | None = None, branch: str | None = None, size: int | None = None
+) -> Call[Upload]:
+    """POST /uploads; the bundle is streamed beside it. A known size lets the server refuse it before it is sent."""
     named = (("commit", commit), ("base", base), ("branch", branch))
     params = [(name, value) for name, value in named if value is not None]
-    return Call("POST", API + "/uploads", _as(Upload), params, {"Content-Type": BUNDLE})
+    length = {} if size is None else {"Content-Length": str(size)}
+    return Call("POST", API + "/uploads", _as(Upload), params, {"Content-Type": BUNDLE, **length})
 
 
 def list_tokens() -> Call[list[Token]]:

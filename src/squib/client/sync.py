@@ -207,10 +207,19 @@ class Tasks:
         return self._call(endpoints.write_file(task_id, path), content)
 
     def upload(
-        self, bundle: Iterable[bytes], *, commit: str, base: str | None = None, branch: str | None = None
+        self,
+        bundle: Iterable[bytes],
+        *,
+        commit: str,
+        base: str | None = None,
+        branch: str | None = None,
+        size: int | None = None,
     ) -> Upload:
-        """Send a git bundle for a task to start from: `commit` is checked out, `base` is the tip of `branch`."""
-        return self._call(endpoints.create_upload(commit, base, branch), bundle)
+        """Send a git bundle for a task to start from: `commit` is checked out, `base` is the tip of `branch`.
+
+        With its `size` in bytes, one that is too large is refused before it is sent.
+        """
+        return self._call(endpoints.create_upload(commit, base, branch, size), bundle)
 
 
 class Tokens:
