@@ -25,7 +25,14 @@ class Lack:
 @functools.cache
 def lack(tool: str) -> Lack | None:
     """Look for `tool` once; None where it is here and works."""
-    special = {"bwrap": _bwrap, "postgres": _postgres, "claude": _claude, "root": _root, "libseccomp": _libseccomp}
+    special = {
+        "bwrap": _bwrap,
+        "postgres": _postgres,
+        "claude": _claude,
+        "projects": _projects,
+        "root": _root,
+        "libseccomp": _libseccomp,
+    }
     if tool in special:
         return special[tool]()
     return None if shutil.which(tool) else Lack(f"{tool} is not installed", True)
@@ -52,6 +59,11 @@ def _postgres() -> Lack | None:
 def _claude() -> Lack | None:
     program = TOOLS / "node_modules" / ".bin" / "claude"
     return None if program.exists() else Lack(f"{program} is absent ('make setup-test' installs it)", True)
+
+
+def _projects() -> Lack | None:
+    found = TOOLS / "projects" / "projects.txt"
+    return None if found.exists() else Lack(f"{found} is absent ('make setup-test' fetches it)", True)
 
 
 def _root() -> Lack | None:
