@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -148,4 +149,12 @@ def test_what_cannot_be_sent_whole_is_refused(repo, tmp_path):
     other.path.mkdir()
     other.git("init", "-q", "--object-format=sha256")
     with pytest.raises(Refused, match="SHA-256"), bundle.made(other.path):
+        pass
+
+
+@pytest.mark.needs("root")
+def test_another_users_repository_is_git_s_to_refuse(repo):
+    os.chown(repo.path, 12345, 12345)
+    os.chown(repo.path / ".git", 12345, 12345)
+    with pytest.raises(git.GitError, match="ownership"), bundle.made(repo.path):
         pass

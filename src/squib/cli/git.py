@@ -96,10 +96,13 @@ def top(directory: Path) -> Path:
     """The work tree's root (or the bare repository) that holds `directory`. Raises GitError where there is none."""
     if not directory.is_dir():
         raise GitError(f"{directory} is no directory", advice="Name an existing git repository with --repo.")
-    bare = ask(directory, "rev-parse", "--is-bare-repository")
-    if bare is None:
+    try:
+        bare = text(directory, "rev-parse", "--is-bare-repository")
+    except GitError as error:
+        if "not a git repository" not in error.detail:
+            raise  # it is one that git will not enter, such as another user's: git says what to do
         advice = "Go into one, or name it with --repo; 'git init' makes one."
-        raise GitError(f"{directory} is no git repository", advice=advice)
+        raise GitError(f"{directory.absolute()} is no git repository", advice=advice) from None
     return Path(text(directory, "rev-parse", "--absolute-git-dir" if bare == "true" else "--show-toplevel"))
 
 
