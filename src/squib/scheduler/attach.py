@@ -1,7 +1,6 @@
 """Between a task and its sandbox: connect to the guest, pump its events, let go of it."""
 
 import asyncio
-import contextlib
 
 from squib.contracts.errors import GuestUnreachable, LeaseLost, SandboxLost, SquibError, StoreUnavailable
 from squib.contracts.sandbox import Sandbox, SandboxPhase
@@ -9,6 +8,8 @@ from squib.link import GuestLink, guest_token
 from squib.scheduler.interrupt import Lost
 from squib.scheduler.job import Job
 from squib.scheduler.pump import Pump
+
+_ANSWER_SECONDS = 5.0  # for a guest that has not answered to say that it lives
 
 
 def attach_new(job: Job, sandbox: Sandbox) -> Pump:
@@ -48,16 +49,19 @@ async def detach(job: Job) -> None:
 
 
 async def still_there(job: Job, *, tries: int = 4) -> bool:
-    """Whether the sandbox lives and its guest answers, with a little patience."""
+    """Whether the sandbox lives and its guest answers, with a little patience: a busy machine is no lost one."""
     for attempt in range(tries):
-        sandbox, link = job.sandbox, job.link
-        if sandbox is None or link is None or not await _alive(job, sandbox):
+        if job.sandbox is not None and not await _alive(job, job.sandbox):
             return False
-        with contextlib.suppress(GuestUnreachable, TimeoutError):
-            async with asyncio.timeout(2.0):
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                link = await attach(job)
                 await link.health()
                 return True
-        await asyncio.sleep(0.1 * 3**attempt)
+        except SandboxLost:
+            return False
+        except (GuestUnreachable, TimeoutError):
+            await asyncio.sleep(0.1 * 3**attempt)
     return False
 
 

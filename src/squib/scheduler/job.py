@@ -64,6 +64,7 @@ class Job:
     pump: Pump | None = None
     pumping: asyncio.Task[None] | None = None
     control: asyncio.Event = field(default_factory=asyncio.Event)  # something was asked of the task: look again
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)  # a note must not overtake a newer one
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     pending: list[Draft] = field(default_factory=list)  # told with the next write
     resting_now: bool = False  # idle: it holds no slot
@@ -101,16 +102,18 @@ class Job:
         told, self.pending = [*self.pending, *drafts], []
         if told:
             await self.rooms.store.events.append(self.id, told, lease=self.lease)
-        await self.rooms.store.tasks.update(self.lease, progress=note.dump(self.progress), **columns)
+        async with self.writing:
+            await self.rooms.store.tasks.update(self.lease, progress=note.dump(self.progress), **columns)
         self._note(columns)
         self._open()
 
     async def enter(self, state: TaskState, data: dict[str, Any], **columns: Any) -> None:
         """Change the task's state; pending events, the progress and columns go into the same transaction."""
         told, self.pending = self.pending, []
-        self.task = await self.rooms.store.tasks.transition(
-            self.lease, state, data, before=told, progress=note.dump(self.progress), **columns
-        )
+        async with self.writing:
+            self.task = await self.rooms.store.tasks.transition(
+                self.lease, state, data, before=told, progress=note.dump(self.progress), **columns
+            )
         self._open()
 
     def _open(self) -> None:
