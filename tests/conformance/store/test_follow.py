@@ -9,7 +9,8 @@ import pytest
 
 from squib.contracts.errors import NotFound
 from squib.contracts.event import Draft
-from squib.store import Frames, Store
+from squib.store import Frames, Store, events
+from squib.store.database import Tx
 from tests.conformance.store.conftest import Desk, drafts, parse
 from tests.postgres import Server
 
@@ -47,6 +48,19 @@ async def test_an_ended_task_is_told_and_left(desk: Desk) -> None:
         assert await desk.collect(lease.task_id, after) == []
     with pytest.raises(NotFound):
         await desk.collect("task-unknown")
+
+
+async def test_an_end_between_two_looks_is_not_missed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, loop, look = await desk.running(), asyncio.get_running_loop(), events._ended
+
+    def ended(tx: Tx, task_id: str) -> bool:
+        """The reader has found no more events; before it asks whether there will be any, the task ends."""
+        monkeypatch.undo()
+        asyncio.run_coroutine_threadsafe(desk.end(lease), loop).result(30)
+        return look(tx, task_id)
+
+    monkeypatch.setattr(events, "_ended", ended)
+    assert seqs(await desk.collect(lease.task_id, after=3)) == [4]
 
 
 async def test_a_quiet_task_has_a_heartbeat(desk: Desk) -> None:
