@@ -20,7 +20,7 @@ SMALL = """
 summary = "The least that squib builds"
 packages = ["python3-pip"]
 pip = ["iniconfig==2.3.1"]
-commands = ["id -u > /opt/uid; ls /proc/1/root/etc/shadow > /opt/shadow; touch /opt/stamp; chmod 4755 /opt/stamp"]
+commands = ["(id -u; grep CapEff /proc/self/status) > /opt/rights", "touch /opt/stamp; chmod 4755 /opt/stamp"]
 warmup = ["greet | grep -x \\"hello $WHO\\"", "python3 -c 'import iniconfig'"]
 
 [environment]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from squib.contracts.errors import ImageError
-from squib.host.images.runner import Output, Progress, run
+from squib.host.images.runner import Progress, run
 from squib.host.images.tidy import AGENT, HOME
 
 _CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -33,28 +33,28 @@ class Confined:
         self._user = user
         self._progress = progress
 
-    async def make(self, command: str, what: str, environment: Mapping[str, str]) -> Output:
+    async def make(self, command: str, what: str, environment: Mapping[str, str]) -> None:
         """Run a shell command that may change the image and reach the network. Raises ImageError."""
         binds = ["--bind", str(self._root), "/", *_ground(), "--tmpfs", "/run", *_network()]
         binds += ["--bind", str(self._scratch), "/tmp"]
         variables = {"PATH": PATH, "HOME": "/tmp/home", "LANG": "C.UTF-8", **_variables(), **environment}
-        return await self._run([*binds, "--chdir", "/"], command, what, variables)
+        await self._run([*binds, "--chdir", "/"], command, what, variables)
 
-    async def try_out(self, command: str, what: str, environment: Mapping[str, str]) -> Output:
+    async def try_out(self, command: str, what: str, environment: Mapping[str, str]) -> None:
         """Run a shell command as an agent would, without network, changing nothing. Raises ImageError."""
         binds = ["--unshare-net", "--ro-bind", str(self._root), "/", *_ground()]
         binds += [part for place in ("/run", "/tmp", HOME, "/workspace") for part in ("--tmpfs", place)]
         variables = {"PATH": PATH, "HOME": HOME, "LANG": "C.UTF-8", **environment}
-        return await self._run([*binds, "--chdir", "/workspace"], command, what, variables)
+        await self._run([*binds, "--chdir", "/workspace"], command, what, variables)
 
-    async def _run(self, binds: list[str], command: str, what: str, variables: Mapping[str, str]) -> Output:
+    async def _run(self, binds: list[str], command: str, what: str, variables: Mapping[str, str]) -> None:
         argv = ["bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv", "--unshare-user"]
         argv += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--hostname", "image"]
         argv += ["--uid", str(AGENT), "--gid", str(AGENT), *binds]
         argv += [part for name, value in variables.items() for part in ("--setenv", name, value)]
         argv += ["--", "/bin/sh", "-c", command]
         try:
-            return await run(argv, self._progress, what, user=self._user)
+            await run(argv, self._progress, what, user=self._user)
         except ImageError as error:
             if "\nbwrap: " in error.detail:
                 raise ImageError(error.detail, advice=_ADVICE) from error

@@ -1,7 +1,9 @@
 """The last steps of every image, built or imported: the supervisor, tidying, trying it out, digest, drive, store."""
 
 import asyncio
+import functools
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +98,18 @@ async def finish(
 
 def _place_guest(workshop: Workshop) -> str:
     """For drivers whose machines start from the image alone; the others bind a newer one over it."""
-    made = workshop.path / "guest.pyz"
-    version = bundle.build(made)
+    version, content = _guest()
     with inroot.opened(workshop.rootfs) as root:
-        root.write(GUEST, made.read_bytes())
+        root.write(GUEST, content)
     return version
+
+
+@functools.cache
+def _guest() -> tuple[str, bytes]:
+    """The zipapp of the code that runs here."""
+    with tempfile.TemporaryDirectory(prefix="squib-") as folder:
+        target = Path(folder) / "guest.pyz"
+        return bundle.build(target), target.read_bytes()
 
 
 def _tidy(rootfs: Path, npm: tuple[str, ...]) -> tuple[Package, ...]:

@@ -8,7 +8,6 @@ import shutil
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +22,7 @@ PACKAGES = {
     "umoci": "umoci",
     "unshare": "util-linux",
 }
-_TAIL = 30
+_HEAD, _TAIL = 5, 25  # lines of an error: some programs say what is wrong first, others last
 _MAX_LINE = 2000
 
 
@@ -35,13 +34,6 @@ class Progress(Protocol):
 
     def line(self, text: str) -> None:
         """A line of the step's output: untrusted text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a program printed last."""
-
-    lines: tuple[str, ...]
 
 
 def require(*programs: str) -> None:
@@ -66,19 +58,19 @@ async def run(
     user: int | None = None,
     env: Mapping[str, str] | None = None,
     advice: str | None = None,
-) -> Output:
-    """Run a program to its end, as `user` where one is given. Raises ImageError with its last lines."""
+) -> None:
+    """Run a program to its end, as `user` where one is given. Raises ImageError with what it said."""
+    head: list[str] = []
     tail: deque[str] = deque(maxlen=_TAIL)
     async with _started(argv, user, env) as process:
         assert process.stdout is not None
         async for line in _lines(process.stdout):
-            tail.append(line)
+            (head if len(head) < _HEAD else tail).append(line)
             progress.line(line)
         code = await process.wait()
     if code:
-        said = "\n".join(tail)
+        said = "\n".join((*head, *tail))
         raise ImageError(f"{what} failed (exit status {code}):\n{said}", advice=advice)
-    return Output(tuple(tail))
 
 
 @contextlib.asynccontextmanager

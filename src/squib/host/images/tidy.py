@@ -31,6 +31,7 @@ _EMPTIED = (
 )
 _REMOVED = (
     *("/etc/hostname", "/etc/apt/sources.list", "/var/lib/dpkg/lock", "/var/lib/dpkg/lock-frontend", "/.dockerenv"),
+    "/etc/dpkg/dpkg.cfg.d/99mmdebstrap",
     *(f"/etc/{name}-" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")),
     *(f"/var/lib/dpkg/{name}-old" for name in ("available", "status", "diversions", "statoverride")),
 )
