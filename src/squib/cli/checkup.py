@@ -1,16 +1,16 @@
 """What `squib doctor` looks at: each thing works, or says why not and what to do."""
 
 import asyncio
-import contextlib
 import os
 import platform
 import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psycopg
 
 from squib.agents import registry as agents
 from squib.agents.base import Agent
@@ -113,28 +113,32 @@ def _providers(settings: Settings) -> list[Finding]:
 
 
 async def _database(settings: Settings) -> Finding:
-    """SQLite is tried beside the real file, so that one in use is left alone; PostgreSQL is asked."""
     name = "sqlite" if settings.sqlite else "postgresql"
     advice = "Correct SQUIB_DATABASE_URL, or unset it for SQLite in the state directory."
-    if settings.sqlite and sqlite3.sqlite_version_info < (3, 35):
-        return Finding("database", name, False, f"SQLite {sqlite3.sqlite_version} is too old", "Python needs 3.35.")
     try:
-        async with asyncio.timeout(_SECONDS), _tried(settings) as store:
-            await store.ping()
-    except SquibError as error:
-        return Finding("database", name, False, error.detail, advice)
+        async with asyncio.timeout(_SECONDS):
+            version = await (_sqlite() if settings.sqlite else _postgresql(settings.database))
+    except (SquibError, psycopg.Error) as error:
+        return Finding("database", name, False, str(error), advice)
     except TimeoutError:
         return Finding("database", name, False, f"no answer within {_SECONDS:g} seconds", advice)
-    version = f"SQLite {sqlite3.sqlite_version}" if settings.sqlite else "answers, schema up to date"
     return Finding("database", name, True, version)
 
 
-@contextlib.asynccontextmanager
-async def _tried(settings: Settings) -> AsyncIterator[Store]:
+async def _sqlite() -> str:
+    """Tried on a fresh file: one in use is left alone."""
     with tempfile.TemporaryDirectory(prefix="squib-doctor-") as scratch:
-        url = f"sqlite:///{scratch}/squib.db" if settings.sqlite else settings.database
-        async with Store.open(url, files=Path(scratch) / "files") as store:
-            yield store
+        async with Store.open(f"sqlite:///{scratch}/squib.db", files=Path(scratch) / "files") as store:
+            await store.ping()
+    return f"SQLite {sqlite3.sqlite_version}"
+
+
+async def _postgresql(url: str) -> str:
+    """Asked for its version alone: looking must not bring a schema up to date."""
+    address = re.sub(r"^postgresql\+\w+:", "postgresql:", url)
+    async with await psycopg.AsyncConnection.connect(address) as connection:
+        number = connection.info.server_version
+    return f"PostgreSQL {number // 10_000}.{number % 10_000}, answers"
 
 
 async def _git() -> Finding:

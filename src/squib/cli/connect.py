@@ -7,7 +7,6 @@ from pathlib import Path
 from squib import paths
 from squib.cli.exits import NoConnection
 from squib.client import AsyncClient, Client
-from squib.contracts.errors import SquibError
 
 
 def find() -> tuple[str, str | None]:
@@ -46,8 +45,3 @@ def async_client() -> AsyncClient:
     """An asynchronous client for the server."""
     url, token = find()
     return AsyncClient(url, token)
-
-
-def unreachable(error: SquibError) -> bool:
-    """Whether the error says that no answer came."""
-    return error.code == "unreachable"

@@ -47,8 +47,6 @@ def up(
     """
     named = {"port": port, "host": host, "sandbox": {"driver": sandbox} if sandbox else None}
     loaded = settings.load(**{name: value for name, value in named.items() if value is not None})
-    if not loaded.sqlite and loaded.queue == "memory":
-        raise exits.Usage("SQUIB_QUEUE=memory needs SQLite")
     if demo and "log_level" not in loaded.model_fields_set:
         loaded = loaded.model_copy(update={"log_level": "warning"})  # the terminal belongs to the task
     logs.configure(loaded)
