@@ -24,6 +24,7 @@ class Program:
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     descriptors: Sequence[int] = ()
+    disk: int | None = None  # MiB that each file may have; None: as the machine's specification says
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +67,7 @@ def run(ground: Ground, machine: Machine, program: Program) -> Machine:
             console,
             uid=machine.uid,
             joins=cgroups.entrances(machine.cgroups),
-            disk=machine.spec.disk,
+            disk=machine.spec.disk if program.disk is None else program.disk,
             env=program.env,
             descriptors=program.descriptors,
         )

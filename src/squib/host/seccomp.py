@@ -5,6 +5,7 @@ import importlib
 import os
 import socket
 import termios
+from collections.abc import Sequence
 from typing import Any
 
 _TIOCLINUX = 0x541C
@@ -38,10 +39,10 @@ class Unavailable(Exception):
     """libseccomp, or Python's binding for it, is not here."""
 
 
-def program() -> bytes:
+def program(unsupported: Sequence[str] = ()) -> bytes:
     """Compile the filter for this machine's native calls; a call of another architecture ends the process.
 
-    Raises Unavailable.
+    Calls named by `unsupported` are answered with ENOTSUP. Raises Unavailable.
     """
     try:
         library: Any = importlib.import_module("pyseccomp")  # fails at import where the C library is missing
@@ -53,6 +54,8 @@ def program() -> bytes:
         _add(library, rules, refuse, name)
     for name in ABSENT:
         _add(library, rules, library.ERRNO(errno.ENOSYS), name)
+    for name in unsupported:
+        _add(library, rules, library.ERRNO(errno.ENOTSUP), name)
     for flag in _NEW_NAMESPACES:
         _add(library, rules, refuse, "clone", library.Arg(0, library.MASKED_EQ, flag, flag))
     for command in (termios.TIOCSTI, _TIOCLINUX):

@@ -55,7 +55,7 @@ def arguments(
     return [
         bwrap,
         *_namespaces(config.hostname),
-        *(_host_root() if spec.image == "host" else _rootfs(spec.image)),
+        *root(spec.image),
         *_accounts(files),
         *_memory(spec, config),
         *("--ro-bind", str(directory.config), CONFIG),
@@ -69,6 +69,11 @@ def arguments(
         *("--remount-ro", "/dev", "--remount-ro", "/"),
         *("--chdir", config.workspace, "--seccomp", str(files.seccomp), "--info-fd", str(files.info), "--"),
     ]
+
+
+def root(image: str) -> tuple[str, ...]:
+    """What a machine sees of `image` ("host", or the path of a root file system): --ro-bind, --symlink and --dir."""
+    return _host_root() if image == "host" else _rootfs(image)
 
 
 def _namespaces(hostname: str) -> list[str]:

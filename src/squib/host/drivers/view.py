@@ -1,0 +1,70 @@
+"""What a machine sees of its root file system, as bind mounts and a skeleton of directories for them to hang in.
+
+The rule of what is visible is `sandbox.root`'s, for every driver: this only puts it into another form.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from squib.host.drivers import sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link of the root itself."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or directory outside that shows at `path`."""
+
+    source: str
+    path: str
+    writable: bool = False
+
+
+def of_root(image: str) -> list[Link | Bind]:
+    """What the machine sees of `image` ("host", or the path of a root file system)."""
+    return list(_parse(sandbox.root(image)))
+
+
+def _parse(options: Sequence[str]) -> Iterator[Link | Bind]:
+    left = iter(options)
+    for option in left:
+        if option == "--symlink":
+            target = next(left)
+            yield Link(next(left), target)
+        elif option == "--ro-bind":
+            source = next(left)
+            yield Bind(source, next(left))
+        else:  # --dir: whoever needs the directory makes it
+            next(left)
+
+
+def build(root: Path, entries: Sequence[Link | Bind], directories: Sequence[str], files: dict[str, bytes]) -> None:
+    """Make the skeleton at `root`, all of it this process's user's and readable by others. Raises OSError."""
+    root.mkdir(mode=0o755)
+    for path in directories:
+        _below(root, path).mkdir(mode=0o755, parents=True, exist_ok=True)
+    for entry in entries:
+        place = _below(root, entry.path)
+        place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if isinstance(entry, Link):
+            place.symlink_to(entry.target)
+        elif Path(entry.source).is_dir():
+            place.mkdir(mode=0o755, exist_ok=True)
+        else:
+            place.touch(mode=0o644)
+    for path, content in files.items():
+        place = _below(root, path)
+        place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        place.write_bytes(content)
+        place.chmod(0o644)
+
+
+def _below(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")
