@@ -36,11 +36,13 @@ async def save_work(job: Job) -> str:
 async def collect(job: Job) -> str:
     """Each artifact replaces the one of the turn before, so that doing it again changes nothing."""
     async with job.rooms.throttle.turn():
-        await _collect(job)
+        await _tell_refusal(job, _collect_repository(job))
+        await _tell_refusal(job, _collect_workspace(job))
     return "cleanup" if job.progress.ending is not None else "decide"
 
 
-async def _collect(job: Job) -> None:
+async def _collect_repository(job: Job) -> None:
+    """What was saved last, as git takes it."""
     saved = await job.work.saved()
     if saved.tip is not None:
         async with job.scratch("bundle") as path:
@@ -49,7 +51,6 @@ async def _collect(job: Job) -> None:
         async with job.scratch("patch") as path:
             await job.work.patch(path, saved.base, saved.tip)
             await put(job, "patch", "text/x-diff", path)
-    await _tell_refusal(job, _collect_workspace(job))
 
 
 async def _collect_workspace(job: Job) -> None:
