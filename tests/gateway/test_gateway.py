@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import stat
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -228,6 +229,17 @@ async def test_a_machine_cannot_hold_more_than_its_connections(upstream, place):
     finally:
         for _, writer in held:
             writer.transport.abort()
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_listening(gateway, shared_tmp):
+    place = shared_tmp / "gateway.sock"
+    opening = asyncio.create_task(gateway.open("mch-1", place, None))
+    while not place.exists():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await gateway.close("mch-1")
+    assert str(place) not in Path("/proc/net/unix").read_text()
 
 
 async def test_it_must_be_entered_first(shared_tmp):

@@ -73,8 +73,9 @@ class Gateway:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        server = await asyncio.start_unix_server(accepted, sock=listening, backlog=_BACKLOG)
-        self._sockets[machine_id] = _Socket(socket, server, tasks)
+        server = await asyncio.start_unix_server(accepted, sock=listening, backlog=_BACKLOG, start_serving=False)
+        self._sockets[machine_id] = _Socket(socket, server, tasks)  # a caller that is cancelled now can close it
+        await server.start_serving()
 
     async def close(self, machine_id: str) -> None:
         """Stop listening for this machine and end its calls. Idempotent."""
