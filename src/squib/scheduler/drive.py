@@ -74,6 +74,7 @@ async def _step(job: Job) -> None:
 
 async def _take(job: Job) -> None:
     job.progress.step = await STEPS[job.progress.step](job)
+    job.redone = 0
     if job.progress.step in _KEPT:
         await job.emit()
 

@@ -35,7 +35,6 @@ async def provision(job: Job) -> str:
     if progress.told_of != sandbox.id:
         progress.told_of = sandbox.id
         job.pending.append(_created(sandbox))
-    job.redone = 0
     return "run" if _nothing_to_bring(job) else "repository"
 
 
