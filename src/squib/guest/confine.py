@@ -1,7 +1,7 @@
 """Confinement: paths below one directory, resolved by the kernel so that no link, `..` or race leads out.
 
 `openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)` follows links that stay inside. Where the kernel lacks it
-(gVisor), each component is opened by itself with O_NOFOLLOW, and no link is followed at all.
+(gVisor), `walk` does the same, one component after the other.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from squib.contracts.errors import Conflict, InvalidRequest, NotFound, PathEscapes, SquibError, TooLarge
+from squib.guest.walk import open_beneath
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
@@ -76,22 +77,10 @@ class Root:
                 break
         raise OSError(code, os.strerror(code), path)
 
-    def _walk(self, path: str, flags: int, mode: int) -> int:
-        parts = path.split("/")
-        fd = os.dup(self.fd)
-        try:
-            for part in parts[:-1]:
-                inner = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                os.close(fd)
-                fd = inner
-            return os.open(parts[-1], flags | os.O_NOFOLLOW, mode, dir_fd=fd)
-        finally:
-            os.close(fd)
-
     def raw_open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a path that is `clean`; the caller owns the descriptor. Raises OSError."""
         flags |= os.O_CLOEXEC if flags & os.O_PATH else os.O_CLOEXEC | os.O_NOCTTY
-        return self._openat2(path, flags, mode) if self.kernel else self._walk(path, flags, mode)
+        return self._openat2(path, flags, mode) if self.kernel else open_beneath(self.fd, path, flags, mode)
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open what lies at `path`; the caller owns the descriptor. Raises the contract's errors."""

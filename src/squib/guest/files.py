@@ -74,7 +74,7 @@ def listing(root: Root, path: str, depth: int) -> FileList:
     Raises the contract's errors.
     """
     plain = clean(path)
-    fd = root.open(plain, os.O_PATH | (os.O_NOFOLLOW if not root.kernel else 0))
+    fd = root.open(plain, os.O_PATH)
     try:
         found = os.fstat(fd)
     finally:
