@@ -12,7 +12,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 150
+WIDTH = 165
 OUT = Path(__file__).parent / "out" / "results.json"
 
 
@@ -46,7 +46,8 @@ class Row:
     n: int
     median: float
     p99: float
-    floor: float | None  # the same by something bare, in the same run
+    floor: float | None  # the same by something bare, in the same run: its median
+    floor_p99: float | None
     floor_of: str
     target: str
     ok: bool | None  # None: no target
@@ -74,13 +75,13 @@ class Bench:
     ) -> Row:
         """Take a row's samples; `rate`: more is better, so that its p99 is the low end."""
         bad = 0.01 if rate or (target is not None and target.at_least) else 0.99
-        bare = percentile(floor, 0.5) if floor else None
+        bare, bare_far = (percentile(floor, 0.5), percentile(floor, bad)) if floor else (None, None)
         middle, far = percentile(samples, 0.5), percentile(samples, bad)
-        row = Row(name, unit, len(samples), middle, far, bare, floor_of, "", None, self.machine)
+        row = Row(name, unit, len(samples), middle, far, bare, bare_far, floor_of, "", None, self.machine)
         if target is not None:
             row = Row(**{**asdict(row), "target": str(target), "ok": target.met(row)})
         self.rows.append(row)
-        beside = f"  (floor {number(bare)}: {floor_of})" if bare is not None else ""
+        beside = f"  (floor {_pair(bare, bare_far)}: {floor_of})" if floor else ""
         self.console.print(
             f"  {name}: {number(middle)} / {number(far)} {unit}{beside}", highlight=False, markup=False
         )
@@ -94,8 +95,7 @@ class Bench:
             table.add_column(column, justify=side, no_wrap=True)
         for row in self.rows:
             verdict = {None: "", True: "[green]ok[/]", False: "[red]missed[/]"}[row.ok]
-            floor = "" if row.floor is None else number(row.floor)
-            values = [number(row.median), number(row.p99), floor, row.target, verdict]
+            values = [number(row.median), number(row.p99), _pair(row.floor, row.floor_p99), row.target, verdict]
             table.add_row(row.name, row.unit, str(row.n), *values)
         return table
 
@@ -119,6 +119,12 @@ def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.0f}"
     return f"{value:.3g}"
+
+
+def _pair(median: float | None, far: float | None) -> str:
+    if median is None or far is None:
+        return ""
+    return number(median) if median == far else f"{number(median)} / {number(far)}"
 
 
 def machine() -> str:
