@@ -47,7 +47,7 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 async def test_all_roles_in_one_process_on_sqlite(shared_tmp: Path, rng: random.Random) -> None:
     port, state = free_port(), shared_tmp / "state"
-    role = Role(["up"], environment(state, SETTINGS | {"PORT": port}), shared_tmp / "up.log")
+    role = Role(["up"], _environment(state, PORT=port), shared_tmp / "up.log")
     await _survive(shared_tmp, [role], f"http://127.0.0.1:{port}", rng)
 
 
@@ -55,11 +55,16 @@ async def test_all_roles_in_one_process_on_sqlite(shared_tmp: Path, rng: random.
 async def test_api_and_scheduler_apart_on_postgresql(shared_tmp: Path, rng: random.Random) -> None:
     with postgres.cluster() as database:
         port, state = free_port(), shared_tmp / "state"
-        settings = SETTINGS | {"PORT": port, "DATABASE_URL": database, "SECRET_KEY": "0123456789abcdef" * 4}
-        roles = [
-            Role([name], environment(state, settings), shared_tmp / f"{name}.log") for name in ("api", "scheduler")
-        ]
+        env = _environment(state, PORT=port, DATABASE_URL=database, SECRET_KEY="0123456789abcdef" * 4)
+        roles = [Role([name], env, shared_tmp / f"{name}.log") for name in ("api", "scheduler")]
         await _survive(shared_tmp, roles, f"http://127.0.0.1:{port}", rng)
+
+
+def _environment(state: Path, **more: object) -> dict[str, str]:
+    """Temporary files go beside the state, so that those of a killed process are swept up with it."""
+    temporary = state.parent / "tmp"
+    temporary.mkdir(mode=0o711)
+    return environment(state, SETTINGS | more) | {"TMPDIR": str(temporary)}
 
 
 async def _survive(directory: Path, roles: Sequence[Role], url: str, rng: random.Random) -> None:
