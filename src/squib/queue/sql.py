@@ -27,7 +27,10 @@ class SqlQueue:
     async def put(self, task_id: str) -> None:
         """Hand the id to a worker of this process without a look; others are woken by the row's own commit."""
         self._ids.put(task_id)
+        looked = self._woken.catch_up() == self._looked_for
         self._store.signals.wake("queue")
+        if looked:  # our own wake-up tells of nothing that a look would find
+            self._looked_for = self._woken.catch_up()
 
     async def get(self, timeout: float) -> str | None:
         """Wait up to `timeout` seconds for an id. Raises StoreUnavailable."""

@@ -101,11 +101,13 @@ class Scheduler:
         log = self._log.bind(task_id=task_id)
         try:
             seconds = self._rooms.config.lease_seconds
-            lease = await self._rooms.store.tasks.claim(self._worker, seconds=seconds, task_id=task_id)
-            if lease is not None:
-                self._rooms.metrics.claimed.inc()
-                with self._rooms.metrics.working.track_inprogress():
-                    delay = await work_on(self._rooms, lease)
+            async with self._rooms.store.signals.subscribe(f"control:{task_id}") as requests:
+                taken = await self._rooms.store.tasks.take(task_id, self._worker, seconds=seconds)
+                if taken is not None:
+                    lease = taken.lease
+                    self._rooms.metrics.claimed.inc()
+                    with self._rooms.metrics.working.track_inprogress():
+                        delay = await work_on(self._rooms, taken, requests)
         except LeaseLost:
             lease = None
             log.warning("the lease was lost: another worker has the task")

@@ -9,27 +9,25 @@ from squib.scheduler.attach import detach
 from squib.scheduler.drive import PutBack, drive
 from squib.scheduler.interrupt import Cancelled
 from squib.scheduler.job import Job, Rooms
-from squib.store import Lease
+from squib.store import Taken
 from squib.store.signals import Subscription
 
 _LOOK = 2.0  # seconds between two looks at a task's requests, should a wake-up be missed
 
 
-async def work_on(rooms: Rooms, lease: Lease) -> float | None:
+async def work_on(rooms: Rooms, taken: Taken, requests: Subscription) -> float | None:
     """Carry the task on to its end; seconds until its next attempt, or None where there is none to come.
 
+    `requests` is what was asked of the task since before it was taken.
     Raises LeaseLost and StoreUnavailable: then nothing more may or can be written. Cancelled, it leaves the guest
     running for whoever claims the task next.
     """
     delay: float | None = None
     try:
-        async with (
-            rooms.store.signals.subscribe(f"control:{lease.task_id}") as requests,
-            asyncio.TaskGroup() as group,
-        ):
-            task, kept = await asyncio.gather(rooms.store.tasks.get(lease.task_id), rooms.store.tasks.progress(lease))
+        async with asyncio.TaskGroup() as group:
+            task = taken.task
             started_at = task.started_at or time.time()
-            job = Job(rooms, lease, task, started_at, note.load(kept), group)
+            job = Job(rooms, taken.lease, task, started_at, note.load(taken.notes), group)
             if task.cancel_requested:
                 job.interrupts.cut(Cancelled())
             beside = [group.create_task(_renew(job)), group.create_task(_watch(job, requests))]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from squib.contracts.errors import LeaseLost
 from squib.store import encode, rows
 from squib.store.database import Database, Tx, clock
-from squib.store.lease import Lease
+from squib.store.lease import Lease, Taken
 from squib.store.tables import tasks
 
 _t = tasks.c
@@ -25,8 +25,13 @@ class Claims:
         self._database = database
         # Built once: to build them took longer than to run them.
         self._claimable = _claimable(clock(database.postgres))
-        self._claim_any = self._claim(self._claimable)
-        self._claim_one = self._claim([query.where(_t.id == sa.bindparam("wanted")) for query in self._claimable])
+        one = [query.where(_t.id == sa.bindparam("wanted")) for query in self._claimable]
+        self._claim_any, self._claim_one = self._claim(self._claimable), self._claim(one)
+        self._take = self._claim(one, *rows.SHOWN, _t.progress)
+        self._update = tasks.update().where(_t.id == sa.bindparam("wanted"), _t.lease_token == sa.bindparam("token"))
+        self._renew = self._update.values(
+            lease_until=clock(database.postgres) + sa.bindparam("seconds", type_=sa.Double)
+        )
         self._release = (
             tasks.update()
             .where(_t.id == sa.bindparam("wanted"), _t.lease_token == sa.bindparam("token"))
@@ -34,14 +39,19 @@ class Claims:
             .returning(_t.finished_at)
         )
 
-    def _claim(self, queries: "list[sa.Select[Any]]") -> sa.Executable:
+    def _claim(self, queries: "list[sa.Select[Any]]", *shown: "sa.Column[Any]") -> sa.Executable:
         firsts = [query.limit(1) for query in queries]
         if self._database.postgres:
             firsts = [query.with_for_update(skip_locked=True) for query in firsts]
         picked = sa.func.coalesce(*(query.scalar_subquery() for query in firsts))
         until = clock(self._database.postgres) + sa.bindparam("seconds", type_=sa.Double)
         values = {"lease_worker": sa.bindparam("worker"), "lease_token": _t.lease_token + 1, "lease_until": until}
-        return tasks.update().where(_t.id == picked).values(values).returning(_t.id, _t.lease_token)
+        return (
+            tasks.update()
+            .where(_t.id == picked)
+            .values(values)
+            .returning(*(shown or (_t.id,)), _t.lease_token.label("token"))
+        )
 
     async def claim(self, worker: str, *, seconds: float, task_id: str | None = None) -> Lease | None:
         """Lease a task that is not finished and nobody's: one whose lease is over, else the one that waits longest.
@@ -57,14 +67,27 @@ class Claims:
         def work(tx: Tx) -> Lease | None:
             until = time.time() + seconds
             got = tx.execute(statement, parameters).one_or_none()
-            return Lease(got.id, got.lease_token, worker, until) if got is not None else None
+            return Lease(got.id, got.token, worker, until) if got is not None else None
+
+        return await self._database.write(work)
+
+    async def take(self, task_id: str, worker: str, *, seconds: float) -> Taken | None:
+        """Claim this task and read it in one go; None where it is not to be had. Raises StoreUnavailable."""
+        parameters = {"worker": worker, "seconds": seconds, "wanted": task_id}
+
+        def work(tx: Tx) -> Taken | None:
+            until = time.time() + seconds
+            got = tx.execute(self._take, parameters).one_or_none()
+            if got is None:
+                return None
+            return Taken(Lease(got.id, got.token, worker, until), rows.task(got), json.loads(got.progress))
 
         return await self._database.write(work)
 
     async def renew(self, lease: Lease, seconds: float) -> Lease:
         """Hold the lease until `seconds` from now. Raises LeaseLost, StoreUnavailable."""
         until = time.time() + seconds
-        await self._fenced(lease, lambda tx: {"lease_until": tx.now + seconds})
+        await self._fenced(lease, self._renew, {"seconds": seconds})
         return Lease(lease.task_id, lease.token, lease.worker, until)
 
     async def release(self, lease: Lease) -> None:
@@ -84,7 +107,7 @@ class Claims:
         Also after the task has ended (what it used is known late). Raises LeaseLost, StoreUnavailable.
         """
         values = rows.columns(columns)
-        await self._fenced(lease, lambda _: values)
+        await self._fenced(lease, self._update, values)
 
     async def progress(self, lease: Lease) -> dict[str, Any]:
         """The worker's own notes, from this lease or an earlier one; empty at first. Raises LeaseLost."""
@@ -97,8 +120,7 @@ class Claims:
 
     async def save_progress(self, lease: Lease, notes: dict[str, Any]) -> None:
         """Replace the worker's notes. Raises LeaseLost, StoreUnavailable."""
-        text = encode.column(notes)
-        await self._fenced(lease, lambda _: {"progress": text})
+        await self._fenced(lease, self._update, {"progress": encode.column(notes)})
 
     async def waiting(self, limit: int = 100) -> list[str]:
         """Ids that could be claimed now: those whose lease is over first, then those that wait longest."""
@@ -109,12 +131,12 @@ class Claims:
 
         return await self._database.read(work)
 
-    async def _fenced(self, lease: Lease, values: Any) -> None:
+    async def _fenced(self, lease: Lease, update: sa.Executable, values: dict[str, Any]) -> None:
         """Update the row as long as the token is still this lease's."""
+        parameters = {"wanted": lease.task_id, "token": lease.token, **values}
 
         def work(tx: Tx) -> None:
-            update = tasks.update().where(_t.id == lease.task_id, _t.lease_token == lease.token)
-            if tx.execute(update.values(values(tx))).rowcount != 1:
+            if tx.execute(update, parameters).rowcount != 1:
                 raise lost(lease)
 
         await self._database.write(work, repeatable=True)

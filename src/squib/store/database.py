@@ -34,12 +34,13 @@ class CommitUnknown(Exception):
 class Tx:
     """One transaction: its connection, and what is to be told to others once it is committed."""
 
-    __slots__ = ("blocks", "connection", "now", "postgres", "topics")
+    __slots__ = ("blocks", "connection", "now", "others", "postgres", "topics")
 
     def __init__(self, connection: sa.Connection, postgres: bool) -> None:
         self.connection = connection
         self.postgres = postgres
         self.topics: set[str] = set()
+        self.others: set[str] = set()
         self.blocks: list[Block] = []
         self.now = clock(postgres)
 
@@ -56,6 +57,10 @@ class Tx:
     def wake(self, topic: str) -> None:
         """Wake this topic's subscribers, in every process, after the commit."""
         self.topics.add(topic)
+
+    def wake_others(self, topic: str) -> None:
+        """Wake this topic's subscribers in other processes alone: in this one the caller sees to it himself."""
+        self.others.add(topic)
 
 
 def clock(postgres: bool) -> "sa.ColumnElement[float]":
@@ -157,7 +162,7 @@ class Database:
             tx = Tx(connection, self.postgres)
             try:
                 result = work(tx)
-                if self.postgres and tx.topics:
+                if self.postgres and (tx.topics or tx.others):
                     self._notify(tx)
             except BaseException:
                 transaction.rollback()
@@ -174,7 +179,7 @@ class Database:
         return result
 
     def _notify(self, tx: Tx) -> None:
-        payloads = [f"{self._origin} {topic}" for topic in tx.topics]
+        payloads = [f"{self._origin} {topic}" for topic in tx.topics | tx.others]
         tx.connection.exec_driver_sql("SELECT pg_notify(%s, p) FROM unnest(%s::text[]) p", (CHANNEL, payloads))
 
 

@@ -15,7 +15,7 @@ from squib.contracts.sandbox import Sandbox
 from squib.contracts.task import TRANSITIONS, Task, TaskSpec, TaskState
 from squib.store import encode, rows, stream
 from squib.store.claims import Claims, lost
-from squib.store.database import Tx
+from squib.store.database import Tx, clock
 from squib.store.lease import Lease
 from squib.store.tables import labels as labels_table
 from squib.store.tables import messages, tasks
@@ -23,6 +23,15 @@ from squib.store.tables import messages, tasks
 _t = tasks.c
 _MAX_PAGE = 500
 _GET = sa.select(_t.owner, *rows.SHOWN).where(_t.id == sa.bindparam("wanted"))
+# Built once, as the statements of `claims`; what they write is named by the parameters.
+_OWNED = sa.select(
+    *(_t.id, _t.owner, _t.state, _t.finished_at, _t.last_seq, _t.lease_token, _t.lease_worker, _t.cancel_requested)
+).where(_t.id == sa.bindparam("wanted"))
+_LOCKED = {True: _OWNED.with_for_update(), False: _OWNED}
+_MOVE = tasks.update().where(_t.id == sa.bindparam("wanted")).returning(*rows.SHOWN)
+_MAKE = {
+    postgres: tasks.insert().values(claim_at=clock(postgres)).returning(*rows.SHOWN) for postgres in (True, False)
+}
 _MESSAGE = messages.insert()
 
 
@@ -33,6 +42,8 @@ class Tasks(Claims):
         self, spec: TaskSpec, *, owner: str, idempotency_key: str | None = None, retry_of: str | None = None
     ) -> tuple[Task, bool]:
         """Make a queued task with message 1 and event 1; False where this owner's key has made it before.
+
+        The workers of this process are woken by whoever puts the id into their queue, those of others by the commit.
 
         Raises IdempotencyMismatch (same key, other request), InvalidRequest, StoreUnavailable.
         """
@@ -139,7 +150,8 @@ class Tasks(Claims):
             if last_turn is not None and (turn := _last_turn(tx, lease.task_id)) > last_turn:
                 raise Conflict(f"turn {turn} waits to be run")
             if to is TaskState.QUEUED:
-                written["claim_at"] = tx.now if row.cancel_requested else not_before or tx.now
+                now = row.cancel_requested or not not_before
+                written["claim_at"] = tx.now if now else not_before
                 tx.wake("queue")
             return _move(tx, row, to, events, written)
 
@@ -197,8 +209,8 @@ def _of(query: "sa.Select[Any]", task_id: str, owner: str | None) -> "sa.Select[
 
 
 def _lock(tx: Tx, task_id: str, owner: str | None) -> "sa.Row[Any] | None":
-    fields = (_t.id, _t.state, _t.finished_at, _t.last_seq, _t.lease_token, _t.lease_worker, _t.cancel_requested)
-    return tx.execute(tx.locked(_of(sa.select(*fields), task_id, owner))).one_or_none()
+    found = tx.execute(_LOCKED[tx.postgres], {"wanted": task_id}).one_or_none()
+    return found if found is not None and owner in (None, found.owner) else None
 
 
 def _read(tx: Tx, task_id: str) -> Task:
@@ -216,8 +228,11 @@ def _move(tx: Tx, row: "sa.Row[Any]", to: TaskState, events: list[encode.Row], w
     if to.terminal:
         values["finished_at"] = time.time()
         tx.wake(f"control:{row.id}")
-    returning = tasks.update().where(_t.id == row.id).values(values).returning(*rows.SHOWN)
-    task = rows.task(tx.execute(returning).one())
+    move = _MOVE
+    if isinstance(claim_at := values.get("claim_at"), sa.ColumnElement):
+        move = move.values(claim_at=claim_at)
+        del values["claim_at"]
+    task = rows.task(tx.execute(move, {"wanted": row.id, **values}).one())
     if events:
         stream.insert(tx, [(row.id, row.last_seq + 1, events)])
     return task
@@ -235,8 +250,8 @@ def _by_key(tx: Tx, owner: str, key: str, digest: str) -> Task | None:
 
 def _insert(tx: Tx, values: dict[str, Any], spec: TaskSpec) -> Task:
     now, task_id = time.time(), values["id"]
-    more = {"state": TaskState.QUEUED.value, "created_at": now, "updated_at": now, "claim_at": tx.now, "last_seq": 1}
-    row = tx.execute(tasks.insert().values(values | more).returning(*rows.SHOWN)).one()
+    more = {"state": TaskState.QUEUED.value, "created_at": now, "updated_at": now, "last_seq": 1}
+    row = tx.execute(_MAKE[tx.postgres], values | more).one()
     first = {"task_id": task_id, "turn": 1, "prompt": spec.prompt, "created_at": now}
     tx.execute(_MESSAGE, first)
     if spec.labels:
@@ -244,5 +259,5 @@ def _insert(tx: Tx, values: dict[str, Any], spec: TaskSpec) -> Task:
         tx.execute(labels_table.insert().values(marks))
     event = encode.drafts([Draft(EventType.TASK_QUEUED.value, {"attempt": 1}, Source.API, now)])
     stream.insert(tx, [(task_id, 1, event)])
-    tx.wake("queue")
+    tx.wake_others("queue")
     return rows.task(row)
