@@ -47,8 +47,10 @@ async def clone(guest: "Supervisor", bundle: str, commit: str, reset: str | None
     if verified.code != 0:
         raise RepositoryError("the body is no git bundle", fields={"body": "no git bundle"})
     form = "sha256" if len(commit) == 64 else "sha1"
-    if not has_repository(guest):
-        await git(guest, "init", "--quiet", "--template=", f"--object-format={form}", f"--initial-branch={name}")
+    if has_repository(guest) and guest.runs.active_id is None:
+        _unlock(guest)
+    # Also where there is one: a clone that was broken off may have left half of it, which this completes.
+    await git(guest, "init", "--quiet", "--template=", f"--object-format={form}", f"--initial-branch={name}")
     heads = await git(guest, "bundle", "unbundle", bundle)
     await git(guest, "update-ref", "--stdin", stdin=_refs(heads.text))
     for wanted in {commit, reset or commit}:
@@ -57,6 +59,14 @@ async def clone(guest: "Supervisor", bundle: str, commit: str, reset: str | None
     await git(guest, "checkout", "--quiet", "--force", "-B", name, commit, "--")
     if reset is not None and reset != commit:
         await git(guest, "reset", "--quiet", "--mixed", reset, "--")
+
+
+def _unlock(guest: "Supervisor") -> None:
+    """Remove the locks of a git that was killed. Without a run, nobody else's git is at work here."""
+    for _, _, names, fd in os.fwalk(".git", dir_fd=guest.workspace.fd):
+        for name in names:
+            if name.endswith(".lock"):
+                os.unlink(name, dir_fd=fd)
 
 
 def _refs(heads: str) -> bytes:

@@ -77,6 +77,22 @@ async def test_clone(guest: Guest, origin: Origin) -> None:
     assert "v1" in await guest.out("git tag")
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        "mkdir .git",
+        "mkdir -p .git/objects .git/refs; : > .git/config.lock",
+        "git init -q; rm .git/HEAD",
+        "git init -q -b trunk; mkdir -p .git/refs/heads; cd .git; touch HEAD.lock index.lock refs/heads/trunk.lock",
+    ],
+)
+async def test_a_clone_that_was_broken_off_is_made_whole(guest: Guest, origin: Origin, left: str) -> None:
+    await guest.out(left)
+    state = await guest.link.clone(origin.bundle, commit=origin.tip, branch="trunk")
+    assert (state.head, state.branch, state.work) == (origin.tip, "trunk", None)
+    assert await guest.out("git fsck --no-dangling; git log --format=%s") == "second\nfirst\n"
+
+
 async def test_clone_with_uncommitted_changes(guest: Guest, origin: Origin) -> None:
     state = await guest.link.clone(origin.bundle, commit=origin.dirty, reset=origin.tip, branch="trunk")
     assert (state.head, state.branch) == (origin.tip, "trunk")
