@@ -12,6 +12,7 @@ from squib.contracts.errors import DriverUnavailable
 from squib.contracts.guest import TerminalRequest
 from squib.contracts.sandbox import Sandbox, SandboxSpec
 from squib.contracts.task import Limits, SandboxRequest, TaskState
+from squib.host.keeper import Keeper
 from squib.orchestrator.local import LocalOrchestrator
 from squib.store.tables import tasks
 from tests.scheduler.stack import OWNER, WAIT, Stack, stack
@@ -128,6 +129,20 @@ async def test_a_lost_sandbox_is_replaced_by_one_that_goes_on_from_the_saved_wor
     types = await squib.types(task_id)
     assert types.index("sandbox.lost") < types.index("task.queued", 1) < types.index("runtime.restored")
     assert task.sandbox_id != lost.id
+    await squib.clean(task_id)
+
+
+async def test_the_hosts_own_reason_for_a_lost_sandbox_is_told(squib: Stack) -> None:
+    task_id = await squib.submit(f"Work.\n{WAIT}", sandbox=SandboxRequest(disk=64))
+    await squib.until_type(task_id, "git.saved")
+    async with squib.link(await squib.sandbox(task_id)) as link:
+        for name in ("one", "two"):
+            await link.write(name, b"x" * (33 << 20))
+    await Keeper(squib.host._fleet).measure_disk()
+    lost = await squib.until_type(task_id, "sandbox.lost")
+    assert "over its limit of 64 MiB" in lost.data["detail"]
+    await squib.store.tasks.request_cancel(task_id, owner=OWNER, reason="enough")
+    await squib.ended(task_id)
     await squib.clean(task_id)
 
 

@@ -37,3 +37,4 @@ class Sandbox:
     isolation: str  # the lower-case name of an Isolation
     endpoint: str  # unix:PATH, or an http(s) URL of the host's proxy
     warm: bool = False  # claimed from a pool
+    detail: str | None = None  # why the host ended it, where it did

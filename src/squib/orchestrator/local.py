@@ -43,4 +43,5 @@ class LocalOrchestrator:
             isolation=isolation.name.lower(),
             endpoint=machine.endpoint,
             warm=machine.warm,
+            detail=machine.ended,
         )

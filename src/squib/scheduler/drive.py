@@ -124,7 +124,7 @@ async def _lost_while_idle(job: Job, error: SandboxLost) -> None:
     """Nothing runs, so nothing is retried: the next message will get a new sandbox."""
     sandbox_id = job.task.sandbox_id
     await detach(job)
-    job.pending.append(_lost(sandbox_id, error))
+    job.pending.append(await _lost(job, sandbox_id, error))
     await job.emit(sandbox_id=None, sandbox=None)
     if sandbox_id is not None:
         await delete_sandbox(job, sandbox_id)
@@ -141,7 +141,7 @@ async def _failed(job: Job, error: Exception) -> None:
     await detach(job)
     job.interrupts.forget_lost()
     if job.progress.told_of == sandbox_id is not None and retry.worth_it(error):
-        job.pending.append(_lost(sandbox_id, error))
+        job.pending.append(await _lost(job, sandbox_id, error))
     if not retry.worth_it(error) or (attempt >= job.rooms.config.max_attempts and retry.costs_attempt(error)):
         job.log.warning("failed", error=str(error), attempt=attempt)
         job.progress.ending = Ending(TaskState.FAILED, {"error": problem_of(error)})
@@ -180,5 +180,8 @@ async def _go_on_ending(job: Job, error: Exception) -> None:
         await job.emit(Draft(EventType.RUNTIME_LOG, data))
 
 
-def _lost(sandbox_id: str | None, error: Exception) -> Draft:
-    return Draft(EventType.SANDBOX_LOST, {"sandbox_id": sandbox_id, "detail": str(problem_of(error)["detail"])})
+async def _lost(job: Job, sandbox_id: str | None, error: Exception) -> Draft:
+    """The host's own reason comes first: it knows of a limit or a lifetime that ended the machine."""
+    found = await job.rooms.orchestrator.get(sandbox_id) if sandbox_id else None
+    detail = (found.detail if found else None) or str(problem_of(error)["detail"])
+    return Draft(EventType.SANDBOX_LOST, {"sandbox_id": sandbox_id, "detail": detail})
