@@ -94,6 +94,14 @@ def test_no_bytes_raise_anything_else(data):
         parsed(data + b"\n\ndata: " + data + b"\n\n")
 
 
+@pytest.mark.parametrize("depth", [100, 600, 5000])
+def test_depth_is_one_error_at_most(depth):
+    """Also where what is no text for a database has to be looked for at the bottom."""
+    nested = "[" * depth + '"\\u0000"' + "]" * depth
+    with contextlib.suppress(GuestUnreachable):
+        sse.guest_events([frame().replace(b'{"text": "x"}', f'{{"deep": {nested}}}'.encode())])
+
+
 def test_what_no_database_takes_is_replaced():
     raw = frame(data={"text": "a\ud800b\x00c", "k\x00": ["\udfff"]}) + b"\n\n"
     (event,) = parsed(raw)

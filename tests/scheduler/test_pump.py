@@ -1,16 +1,20 @@
 """The pump against a guest's stream that breaks off, and a store that is slow."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from squib.contracts.errors import GuestUnreachable, LeaseLost, SandboxLost
 from squib.contracts.event import GuestEvent
+from squib.scheduler.attach import _pump
+from squib.scheduler.interrupt import Cancelled, Interrupted, Interrupts, Lost
 from squib.scheduler.metrics import Metrics
 from squib.scheduler.pump import Pump
 
@@ -104,6 +108,24 @@ async def test_a_lost_lease_ends_the_pump() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await pump(Stream(10), Lost()).run()
     assert caught.group_contains(LeaseLost)
+
+
+async def test_an_unforeseen_error_is_a_lost_sandbox_to_the_task() -> None:
+    """Anything else would give the task back, to be taken up again and to meet the same error for ever."""
+
+    class Broken:
+        async def run(self) -> None:
+            raise ExceptionGroup("pump", [RecursionError("too deep")])
+
+    class Job:
+        log = structlog.get_logger()
+        interrupts = Interrupts()
+
+    await _pump(Job(), Broken())  # type: ignore[arg-type]
+    with pytest.raises(Interrupted) as caught:
+        async with Job.interrupts.scope(time.time() + 60, Cancelled()):
+            pytest.fail("the block began")
+    assert isinstance(caught.value.reason, Lost)
 
 
 async def test_only_the_guests_own_word_closes_a_run() -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from squib.contracts.event import Draft
 from squib.contracts.task import Limits, Repository, TaskSpec, TaskState
+from squib.scheduler.steps import agent
+from squib.store import encode
 from tests.scheduler.gitserver import git, make_repository
 from tests.scheduler.stack import OWNER, WAIT, Stack, stack
 
@@ -73,6 +76,19 @@ async def test_tests_that_fail_fail_the_task_and_keep_its_work(squib: Stack) -> 
     assert task.error["code"] == "tests_failed"
     told = next(e for e in await squib.events(task.id) if e.type == "tests.completed")
     assert (told.data["exit_code"], told.data["passed"], told.data["output"]) == (3, False, "broken\n")
+
+
+async def test_what_tests_print_fits_an_event_whatever_it_is(squib: Stack) -> None:
+    noise = "head -c 300000 /dev/zero | tr '\\0' '\\033' | tee /dev/stderr"
+    task = await squib.ended(await squib.submit("Say hello.", test_command=noise))
+    assert task.state is TaskState.SUCCEEDED
+    told = next(e for e in await squib.events(task.id) if e.type == "tests.completed")
+    assert (told.data["passed"], told.data["truncated"]) == (True, True)
+
+
+def test_an_agents_last_words_fit_the_closing_event_whatever_they_are() -> None:
+    result = agent._short("\x1b" * 200_000, agent._MAX_RESULT)
+    assert len(encode.drafts([Draft("task.succeeded", {"result": result})])) == 1
 
 
 async def test_an_unknown_agent_fails_at_once_with_the_reason(squib: Stack) -> None:

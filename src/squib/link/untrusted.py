@@ -58,14 +58,13 @@ def parse(raw: bytes | bytearray, *, verbatim: bool = False) -> Any:
 
     Raises GuestUnreachable.
     """
+    # Only an escape can smuggle those characters in, and escapes of this kind are rare.
+    sound = verbatim or not (b"\\u0000" in raw or b"\\ud" in raw or b"\\uD" in raw)
     try:
         value = _decoder.decode(raw.decode("utf-8", "replace"))
+        return value if sound else _cleaned(value)
     except (ValueError, RecursionError) as error:
         raise GuestUnreachable(f"the guest sent what is no JSON: {str(error)[:200]}") from error
-    # Only an escape can smuggle those characters in, and escapes of this kind are rare.
-    if verbatim or not (b"\\u0000" in raw or b"\\ud" in raw or b"\\uD" in raw):
-        return value
-    return _cleaned(value)
 
 
 def _cleaned(value: Any) -> Any:

@@ -85,6 +85,9 @@ async def _pump(job: Job, pump: Pump) -> None:
         error = group.exceptions[0]
         lost = error if isinstance(error, SandboxLost) else SandboxLost(f"the guest's events are not usable: {error}")
         job.interrupts.cut(Lost(lost))
+    except* Exception:  # a new sandbox costs an attempt; the task given back would meet the same again, for ever
+        job.log.exception("the guest's events met an unforeseen error")
+        job.interrupts.cut(Lost(SandboxLost("the guest's events could not be taken")))
 
 
 async def _alive(job: Job, sandbox: Sandbox) -> bool:

@@ -114,8 +114,9 @@ class Scheduler:
         except StoreUnavailable as error:
             lease = None
             log.warning("the store does not answer: the task waits for its lease to end", error=str(error))
-        except Exception:
-            log.exception("unforeseen error: the task is given back")
+        except Exception:  # given back at once, it would be taken up at once, and meet the same error, for ever
+            lease = None
+            log.exception("unforeseen error: the task waits for its lease to end")
         finally:
             await asyncio.shield(self._let_go(task_id, lease))
         if delay is not None:

@@ -23,7 +23,8 @@ from squib.scheduler.saving import saving
 
 _POLL = 5.0  # seconds after which a run is asked after, should its closing event not come
 _STALLED = 10.0  # seconds without an event stored, while some are due
-_MAX_RESULT, _MAX_REASON = 50_000, 4000  # characters
+_MAX_RESULT = 40_000  # characters: within an event's bound, however they are escaped
+_MAX_REASON, _MAX_SESSION = 4000, 256  # characters
 
 
 async def run(job: Job) -> str:
@@ -136,7 +137,8 @@ async def _drained(pump: Pump, status: RunStatus) -> None:
 
 async def _judge(job: Job, status: RunStatus) -> str:
     progress = job.progress
-    progress.session_id = status.session_id or progress.session_id
+    if status.session_id and len(status.session_id) <= _MAX_SESSION:
+        progress.session_id = status.session_id
     usage = _sum(progress.usage, status)
     result = _short(status.result, _MAX_RESULT)
     if status.state is RunState.SUCCEEDED:

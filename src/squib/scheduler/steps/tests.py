@@ -8,7 +8,7 @@ from squib.scheduler import limits
 from squib.scheduler.attach import attach
 from squib.scheduler.job import Job
 
-_MAX_OUTPUT = 48 * 1024  # bytes kept of each stream: both fit one event
+_MAX_OUTPUT = 20 * 1024  # bytes kept of each stream: both fit one event, however they are escaped
 
 
 async def tests(job: Job) -> str:
