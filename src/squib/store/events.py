@@ -25,6 +25,27 @@ _MAX_SEQ = 2**53
 _MAX_PAGE_CHARS = 1024 * 1024
 
 
+def _behind() -> "sa.Select[Any]":
+    page = (
+        sa.select(events.c.seq, events.c.type, events.c.body, sa.func.length(events.c.body).label("size"))
+        .where(events.c.task_id == sa.bindparam("wanted"), events.c.seq > sa.bindparam("after"))
+        .order_by(events.c.seq)
+        .limit(sa.bindparam("most"))
+        .subquery()
+    )
+    upto = sa.func.sum(page.c.size).over(order_by=page.c.seq)
+    summed = sa.select(page.c.seq, page.c.type, page.c.body, (upto - page.c.size).label("before")).subquery()
+    return (
+        sa.select(summed.c.seq, summed.c.type, summed.c.body)
+        .where(summed.c.before < _MAX_PAGE_CHARS)
+        .order_by(summed.c.seq)
+    )
+
+
+_BEHIND = _behind()  # built once: to build it took longer than to run it, and every reader begins with it
+_END = sa.select(tasks.c.finished_at).where(tasks.c.id == sa.bindparam("wanted"))
+
+
 class Events:
     """The log of each task: numbered from 1 without a hole, ended by the event of a terminal state."""
 
@@ -134,21 +155,8 @@ def _forget(feed: Feed, key: tuple[int, int], load: "asyncio.Task[Frames | None]
 
 def _rows(tx: Tx, task_id: str, after: int, limit: int) -> list[tuple[int, str, str]]:
     """Up to `limit` events, fewer where they are large: about _MAX_PAGE_CHARS, and one at least."""
-    page = (
-        sa.select(events.c.seq, events.c.type, events.c.body, sa.func.length(events.c.body).label("size"))
-        .where(events.c.task_id == task_id, events.c.seq > after)
-        .order_by(events.c.seq)
-        .limit(limit)
-        .subquery()
-    )
-    upto = sa.func.sum(page.c.size).over(order_by=page.c.seq)
-    summed = sa.select(page.c.seq, page.c.type, page.c.body, (upto - page.c.size).label("before")).subquery()
-    query = (
-        sa.select(summed.c.seq, summed.c.type, summed.c.body)
-        .where(summed.c.before < _MAX_PAGE_CHARS)
-        .order_by(summed.c.seq)
-    )
-    return [(r.seq, r.type, r.body) for r in tx.execute(query)]
+    found = tx.execute(_BEHIND, {"wanted": task_id, "after": after, "most": limit})
+    return [(r.seq, r.type, r.body) for r in found]
 
 
 def _frames(tx: Tx, task_id: str, cursor: int) -> Frames | None:
@@ -163,7 +171,7 @@ def _frames(tx: Tx, task_id: str, cursor: int) -> Frames | None:
 
 
 def _ended(tx: Tx, task_id: str) -> bool:
-    head = tx.execute(sa.select(tasks.c.finished_at).where(tasks.c.id == task_id)).one_or_none()
+    head = tx.execute(_END, {"wanted": task_id}).one_or_none()
     if head is None:
         raise NotFound(f"there is no task {task_id}")
     return head.finished_at is not None
