@@ -198,7 +198,7 @@ class Unsupported(InfrastructureError):
 
 
 class StoreUnavailable(InfrastructureError):
-    """The database does not answer."""
+    """The database does not answer, or the disk beside it takes no more."""
 
     code, title = "store_unavailable", "Database unavailable"
 

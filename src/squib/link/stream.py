@@ -5,7 +5,7 @@ import binascii
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
-from squib.contracts.errors import GuestUnreachable, TooLarge
+from squib.contracts.errors import GuestUnreachable, InfrastructureError, TooLarge
 from squib.contracts.guest import Chunk, TerminalResult
 from squib.link import untrusted
 from squib.link.transport import READ_BYTES
@@ -20,7 +20,10 @@ async def file_pieces(source: Path, size: int) -> AsyncGenerator[bytes, None]:
 
 
 async def save(chunks: AsyncIterator[bytes], target: Path, max_bytes: int) -> int:
-    """Write a body to `target` and give its size; no file is left where it fails. Raises TooLarge."""
+    """Write a body to `target` and give its size; no file is left where it fails.
+
+    Raises TooLarge, and InfrastructureError where the disk here takes no more.
+    """
     size = 0
     try:
         with target.open("wb") as file:
@@ -29,8 +32,10 @@ async def save(chunks: AsyncIterator[bytes], target: Path, max_bytes: int) -> in
                 if size > max_bytes:
                     raise TooLarge(f"what the guest sends is over {max_bytes} bytes")
                 file.write(chunk)
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InfrastructureError(f"what the guest sends can't be kept: {error.strerror}") from error
         raise
     return size
 

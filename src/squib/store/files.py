@@ -6,12 +6,12 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from squib.contracts.errors import TooLarge
+from squib.contracts.errors import StoreUnavailable, TooLarge
 
 _BUFFER = 1024 * 1024
 GARBAGE_AGE = 3600.0  # seconds after which a file that no row names is garbage, not one whose row is on its way
@@ -26,17 +26,22 @@ class Received:
     sha256: str = ""
 
     async def keep(self, target: Path) -> None:
-        """Give it its name, durably."""
-        await asyncio.to_thread(_keep, self.path, target)
+        """Give it its name, durably. Raises StoreUnavailable."""
+        with _writable():
+            await asyncio.to_thread(_keep, self.path, target)
 
 
 @asynccontextmanager
 async def receive(directory: Path, chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[Received]:
-    """Stream into a temporary file in `directory`, gone at the end of the block unless kept. Raises TooLarge."""
-    await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+    """Stream into a temporary file in `directory`, gone at the end of the block unless kept.
+
+    Raises TooLarge, and StoreUnavailable where the disk takes no more.
+    """
     received = Received(directory / f".{secrets.token_hex(8)}.tmp")
     digest = hashlib.sha256()
-    file = await asyncio.to_thread(_create, received.path)
+    with _writable():
+        await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+        file = await asyncio.to_thread(_create, received.path)
     try:
         with file:
             pending: list[bytes] = []
@@ -48,15 +53,27 @@ async def receive(directory: Path, chunks: AsyncIterator[bytes], max_bytes: int)
                 pending.append(chunk)
                 held += len(chunk)
                 if held >= _BUFFER:
-                    await asyncio.to_thread(_write, file, digest.update, pending)
+                    with _writable():
+                        await asyncio.to_thread(_write, file, digest.update, pending)
                     pending, held = [], 0
-            await asyncio.to_thread(_write, file, digest.update, pending)
-            await asyncio.to_thread(os.fsync, file.fileno())
+            with _writable():
+                await asyncio.to_thread(_write, file, digest.update, pending)
+                await asyncio.to_thread(os.fsync, file.fileno())
         received.sha256 = digest.hexdigest()
         yield received
     finally:
         with contextlib.suppress(FileNotFoundError):
             received.path.unlink()
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """A disk that takes no more is trouble of the store's, which passes: no fault of the request's or the task's."""
+    try:
+        yield
+    except OSError as error:
+        advice = "Free space in squib's state directory; squib goes on by itself."
+        raise StoreUnavailable(f"the store cannot write its files: {error.strerror}", advice=advice) from error
 
 
 def _create(path: Path):  # type: ignore[no-untyped-def]

@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from squib.contracts.errors import InvalidRequest, NotFound, TooLarge
+from squib.contracts.errors import InvalidRequest, NotFound, StoreUnavailable, TooLarge
 from squib.contracts.task import Repository
 from tests.conformance.store.conftest import Desk
 
@@ -29,6 +31,17 @@ def files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
 
 
+@contextmanager
+def full(size: int) -> Iterator[None]:
+    """No file of this process may grow over so many bytes: the kernel refuses, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def age(root: Path) -> None:
     for path in files(root):
         os.utime(path, (0, 0))
@@ -47,6 +60,18 @@ async def test_an_upload_is_its_owners_alone(desk: Desk) -> None:
     for stranger, wanted in (("usr-b", upload.id), ("usr-a", "upl-unknown"), ("usr-a", "../../etc/passwd")):
         with pytest.raises(NotFound):
             await uploads.open(wanted, stranger)
+
+
+async def test_a_full_disk_is_the_stores_trouble_and_leaves_nothing(desk: Desk) -> None:
+    lease = await desk.leased()
+    big = bytes(3 * 1024 * 1024)
+    with full(1024 * 1024):
+        with pytest.raises(StoreUnavailable):
+            await desk.store.uploads.put("usr-a", commit=COMMIT, chunks=chunks(big), max_bytes=len(big))
+        with pytest.raises(StoreUnavailable):
+            await desk.store.artifacts.put(lease.task_id, "patch", "text/x-diff", chunks(big))
+    assert files(desk.files) == []
+    await desk.store.artifacts.put(lease.task_id, "patch", "text/x-diff", chunks(big))
 
 
 @pytest.mark.parametrize(
