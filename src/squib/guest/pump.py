@@ -16,9 +16,14 @@ _F_SETPIPE_SZ, _FIONREAD = 1031, 0x541B
 class Pump:
     """Reads a descriptor, which it owns, into `sink`. `ended` is done at the end of the data."""
 
-    __slots__ = ("_dropped", "_due", "_enlarged", "_fd", "_loop", "_paused", "_sink", "_size", "ended", "settled")
+    __slots__ = (
+        *("_behind", "_dropped", "_due", "_enlarged", "_fd", "_loop", "_paused", "_sink", "_size"),
+        *("ended", "settled"),
+    )
 
-    def __init__(self, fd: int, sink: Callable[[bytes], None], size: int = READ_BYTES):
+    def __init__(self, fd: int, sink: Callable[[bytes], None], size: int = READ_BYTES, behind: int = 0):
+        """`behind`: how many bytes the kernel may hold besides those that it tells of (gVisor's terminals)."""
+        self._behind = behind
         self._loop = asyncio.get_running_loop()
         self._fd, self._sink, self._size = fd, sink, size
         self._paused = self._enlarged = False
@@ -33,6 +38,9 @@ class Pump:
         try:
             data = os.read(self._fd, self._size)
         except BlockingIOError:
+            if self._due is not None:  # whatever the kernel told before, it holds nothing now
+                self._due = self._behind = 0
+                self._settle()
             return
         except OSError:  # a pseudo-terminal says EIO when its last user is gone
             data = b""
@@ -76,14 +84,20 @@ class Pump:
         It does not wait for the end of the data: another process may hold the pipe open for ever.
         """
         if self._fd >= 0:
-            (self._due,) = struct.unpack("i", fcntl.ioctl(self._fd, _FIONREAD, b"\0\0\0\0"))
+            self._due = self._held()
             if self._due and not self._paused:
                 self._read()
             if not self._due and not self._paused and self._fd >= 0:
                 self._read()  # mostly the end is there already: then no turn of the loop is spent on it
         self._settle()
 
+    def _held(self) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(self._fd, _FIONREAD, b"\0\0\0\0"))[0])
+
     def _settle(self) -> None:
+        if self._due is not None and self._due <= 0 < self._behind and self._fd >= 0:
+            self._due = min(self._held(), self._behind)
+            self._behind -= self._due
         if self._due is not None and (self._due <= 0 or self._fd < 0) and not self.settled.done():
             self.settled.set_result(None)
 

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import signal
 import struct
 import termios
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ MAX_SIDE = 1000
 _READ_BYTES = 64 * 1024
 _QUEUE_BYTES = 1024 * 1024  # typed and not yet read by the program: beyond it, input is dropped
 _GRACE_SECONDS = 0.5
+_BEHIND_BYTES = 256 * 1024
 
 
 class PseudoTerminal:
@@ -35,27 +37,31 @@ class PseudoTerminal:
         """Start it. `sink` gets what it shows. Raises OSError."""
         self._loop = asyncio.get_running_loop()
         self._input = bytearray()
-        ours, theirs = os.openpty()
+        ours, self._theirs = os.openpty()
         self._writing = -1
         try:
             os.set_blocking(ours, False)
             _resize(ours, cols, rows)
             program = find_program(argv[0], env["PATH"])
-            self.child: Child = children.spawn([program, *argv[1:]], env=env, cwd=cwd, tty=os.ttyname(theirs))
+            self.child: Child = children.spawn([program, *argv[1:]], env=env, cwd=cwd, tty=os.ttyname(self._theirs))
             self._writing = os.dup(ours)
         except BaseException:
             os.close(ours)
+            os.close(self._theirs)
             raise
-        finally:
-            os.close(theirs)
         self._children = children
         self._tree = tree.Tree(env[tree.MARK], self.child.pid, spared=lambda: self._children.pids)
-        self.pump = Pump(ours, sink, _READ_BYTES)
+        self.pump = Pump(ours, sink, _READ_BYTES, _BEHIND_BYTES)
 
     def resize(self, cols: int, rows: int) -> None:
         """Tell the program of a new size."""
-        if self._writing >= 0:
-            _resize(self._writing, cols, rows)
+        if self._writing < 0:
+            return
+        _resize(self._writing, cols, rows)
+        try:
+            os.tcgetpgrp(self._writing)
+        except OSError:  # gVisor's kernel does not say who is in the foreground, nor tell them
+            tree.send(self._tree.members(), signal.SIGWINCH)
 
     def enter(self, data: bytes) -> None:
         """Hand over what was typed, as the program reads it."""
@@ -95,6 +101,7 @@ class PseudoTerminal:
             os.close(self._writing)
             self._writing = -1
             self.pump.close()
+            os.close(self._theirs)  # held so long because gVisor forgets what nobody read when its last user goes
 
 
 def _resize(fd: int, cols: int, rows: int) -> None:
