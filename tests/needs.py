@@ -3,6 +3,7 @@
 import ctypes.util
 import functools
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _TOOLS = Path("/opt/squib-tools") if os.geteuid() == 0 else _CACHE / "squib-tools"
 #: Where `scripts/setup test` puts the agents' command lines: never in the checkout, which a sandbox may not read.
 TOOLS = Path(os.environ.get("SQUIB_TEST_TOOLS") or _TOOLS)
+#: What a driver needs of this machine, for `needs`; the others need nothing.
+OF_DRIVER = {"gvisor": ("runsc", "libseccomp"), "bubblewrap": ("bwrap", "libseccomp")}
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ def _bwrap() -> Lack | None:
         argv = ["setpriv", "--reuid", "199999", "--regid", "199999", "--clear-groups", "--", *argv]
     tried = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False, cwd="/")
     return None if tried.returncode == 0 else Lack(f"this kernel boots no bwrap: {tried.stderr.strip()}", False)
+
+
+def _runsc() -> Lack | None:
+    program = shutil.which("runsc")
+    if program is None:
+        return Lack("gVisor is not installed (apt package runsc)", True)
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    dated = re.search(r"20\d{6}", said)
+    return None if dated and int(dated[0]) >= 20240729 else Lack(f"gVisor is too old: {said.strip()}", True)
 
 
 def _postgres() -> Lack | None:

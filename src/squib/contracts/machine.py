@@ -29,6 +29,7 @@ class Capability:
     own_kernel: bool = False
     limits: tuple[str, ...] = ()  # which of memory, cpu, pids, disk it enforces here, and how
     boot_ms: float | None = None
+    lacks: tuple[str, ...] = ()  # what programs inside miss of Linux
 
 
 @dataclass(frozen=True, slots=True)

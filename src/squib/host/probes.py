@@ -16,7 +16,7 @@ from squib.guest import bundle
 from squib.host import cgroups, records, uids
 from squib.host.config import HostConfig
 from squib.host.drivers import registry
-from squib.host.drivers.base import Driver
+from squib.host.drivers.base import Driver, Recalling
 from squib.host.ground import Ground
 from squib.host.layout import StateDir
 
@@ -46,7 +46,8 @@ async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
     failures = []
     for candidate in registry.AUTOMATIC if name == "auto" else (name,):
         driver = registry.make(candidate, on)
-        capability = await driver.probe()
+        known = driver.recall() if isinstance(driver, Recalling) else None
+        capability = known or await driver.probe()
         if capability.works:
             return driver, capability
         failures.append(capability)

@@ -40,7 +40,7 @@ def recall(state: StateDir, driver: str, key: list[str]) -> list[Any] | None:
     try:
         with _path(state, driver).open("rb") as file:
             known, found = json.loads(file.read(MAX_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
     return found if known == key and isinstance(found, list) else None
 

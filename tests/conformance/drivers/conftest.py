@@ -18,6 +18,7 @@ from squib.host.ground import Ground
 from squib.host.removal import remove_tree
 from squib.link import GuestLink, guest_token, token_digest
 from tests import leaks
+from tests.needs import OF_DRIVER
 
 KEY = b"k" * 32
 
@@ -26,10 +27,7 @@ Run = Callable[..., Awaitable[TerminalResult]]
 
 
 @pytest.fixture(
-    params=[
-        pytest.param(name, marks=pytest.mark.needs("bwrap", "libseccomp") if name == "bubblewrap" else ())
-        for name in registry.DRIVERS
-    ]
+    params=[pytest.param(name, marks=pytest.mark.needs(*OF_DRIVER.get(name, ()))) for name in registry.DRIVERS]
 )
 def driver_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)

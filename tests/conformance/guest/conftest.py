@@ -12,13 +12,14 @@ import pytest
 from squib.contracts import ids
 from squib.contracts.event import GuestEvent
 from squib.contracts.guest import GuestConfig, RunRequest, RunState, RunStatus, TerminalRequest, TerminalResult
-from squib.contracts.machine import Machine, MachineSpec
+from squib.contracts.machine import Capability, Machine, MachineSpec
 from squib.host import HostConfig, probes, ready
 from squib.host.drivers import registry
 from squib.host.drivers.base import Driver
 from squib.host.ground import Ground
 from squib.host.removal import remove_tree
 from squib.link import GuestLink, guest_token, token_digest
+from tests.needs import OF_DRIVER
 
 KEY = b"k" * 32
 
@@ -68,6 +69,7 @@ class Place:
 
     ground: Ground
     driver: Driver
+    capability: Capability
 
     async def create(self, **config: Any) -> Machine:
         machine_id = ids.new_id("mch")
@@ -96,10 +98,7 @@ class Place:
 
 @pytest.fixture(
     scope="package",
-    params=[
-        pytest.param(name, marks=pytest.mark.needs("bwrap", "libseccomp") if name == "bubblewrap" else ())
-        for name in registry.DRIVERS
-    ],
+    params=[pytest.param(name, marks=pytest.mark.needs(*OF_DRIVER.get(name, ()))) for name in registry.DRIVERS],
 )
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     # Not pytest's own directory: that is closed to other users, and a sandbox has a user of its own.
@@ -111,7 +110,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         driver = registry.make(request.param, ground)
         found = await driver.probe()
         assert found.works, found
-        return Place(ground, driver)
+        return Place(ground, driver, found)
 
     found = asyncio.run(look())
     try:

@@ -1,7 +1,7 @@
 """The driver protocol: what makes machines, pauses, snapshots and removes them."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Machine, MachineSpec
@@ -30,3 +30,11 @@ class Driver(Protocol):
 
     def workspace(self, machine: Machine) -> Path | None:
         """Where the machine's workspace lies on the host, if anywhere: for removal alone, never read."""
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """A driver whose probe takes long, and which remembers its outcome for this machine."""
+
+    def recall(self) -> Capability | None:
+        """What an earlier probe found, if it worked and nothing that it depends on has changed since."""

@@ -113,6 +113,7 @@ class GvisorDriver:
             own_kernel=True,
             limits=tuple(limits),
             boot_ms=boot_ms,
+            lacks=("/dev/tty", "raw terminals"),
         )
 
     async def _boot(self, draft: Machine, config: GuestConfig, argv: Sequence[str]) -> Machine:
@@ -241,9 +242,10 @@ class GvisorDriver:
 
     def _key(self) -> list[str]:
         """Names all that the outcome of a probe depends on."""
+        programs = (self._runsc, *interpreters.candidates(self._ground.python))
         return [
             *recall.kernel(),
-            *(recall.fingerprint(Path(path)) for path in (self._runsc, self._python or "/usr/bin/python3")),
+            *(recall.fingerprint(Path(path)) for path in programs),
             str(self._ground.rootfs),
             str(self._ground.python),
             str(os.geteuid()),

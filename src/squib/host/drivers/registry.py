@@ -8,11 +8,12 @@ from squib.host.drivers.base import Driver
 from squib.host.ground import Ground
 
 DRIVERS = {
+    "gvisor": "squib.host.drivers.gvisor:GvisorDriver",
     "bubblewrap": "squib.host.drivers.bubblewrap:BubblewrapDriver",
     "process": "squib.host.drivers.process:ProcessDriver",
 }
 #: What `auto` tries, in order. `process` isolates nothing and is never among them.
-AUTOMATIC = ("bubblewrap",)
+AUTOMATIC = ("gvisor", "bubblewrap")
 
 
 def make(name: str, ground: Ground) -> Driver:
