@@ -119,6 +119,7 @@ async def test_a_session_is_made_and_ended(api):
         ({"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
         ({"Origin": "http://localhost"}, 202),
         ({"Sec-Fetch-Site": "same-origin"}, 202),
+        ({"Origin": "http://["}, 403),
     ],
 )
 async def test_with_a_cookie_only_our_own_page_may_change_something(api, headers, status):

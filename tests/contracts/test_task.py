@@ -33,7 +33,20 @@ def test_bad_refs_are_refused(ref: str) -> None:
         Repository(url="https://h/r", ref=ref)
 
 
-@pytest.mark.parametrize("url", ["http://h/r", "file:///r", "ext::sh", "git@h:r", "https://" + "x" * 2000])
+@pytest.mark.parametrize(
+    "url", ["https://h", "https://h:8443/a@b.git?x", "https://[::1]/r", "https://bücher.example/ü"]
+)
+def test_good_urls_pass(url: str) -> None:
+    assert Repository(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://h/r", "file:///r", "ext::sh", "git@h:r", "https://" + "x" * 2000, "https://", "https:///r"),
+        *("https://user:hunter2@h/r", "https://token@h/r", "https://h\\@evil/r", "https://[/r", "https://h/a b"),
+    ],
+)
 def test_bad_urls_are_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         Repository(url=url)

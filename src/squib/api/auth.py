@@ -53,11 +53,19 @@ def bearer(connection: HTTPConnection) -> str | None:
     return secret.strip()
 
 
+def _place(origin: str) -> str | None:
+    """The host and port of an Origin header; None where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
 def _from_own_page(connection: HTTPConnection, services: Services) -> bool:
     origin = connection.headers.get("origin")
     if origin is not None:
         host = connection.headers.get("host", "").lower()
-        return origin in services.config.allowed_origins or urlsplit(origin).netloc.lower() == host != ""
+        return origin in services.config.allowed_origins or _place(origin) == host != ""
     return connection.headers.get("sec-fetch-site") == "same-origin"
 
 

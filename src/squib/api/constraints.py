@@ -10,7 +10,7 @@ from squib.api.config import ApiConfig
 from squib.api.refs import REF
 from squib.api.schemas import MAX_NAME_CHARS, MAX_REASON_CHARS
 from squib.api.terminal import MAX_OUTPUT_BYTES, MAX_SECONDS
-from squib.contracts.task import MAX_PROMPT_CHARS
+from squib.contracts.task import MAX_PROMPT_CHARS, REPOSITORY_URL
 
 _PLAIN = r"^[^\x00]*$"
 #: What Python takes for white space; a regular expression's `\s` is not the same everywhere.
@@ -33,7 +33,7 @@ RULES: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "Repository": {
-        "url": {"maxLength": 2000, "pattern": r"^https://[^\x00]*$"},
+        "url": {"maxLength": 2000, "pattern": f"^{REPOSITORY_URL}$"},
         "ref": {"pattern": REF},
         "upload": {"pattern": _UPLOAD},
     },

@@ -1,5 +1,6 @@
 """Tasks: what a user submits, the states that it passes through, and the table of allowed transitions."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -8,6 +9,8 @@ from squib.contracts.errors import InvalidRequest
 from squib.contracts.event import EventType
 
 MAX_PROMPT_CHARS = 100_000
+#: Nothing before the host: who sees the task sees its URL, and so does whoever reads the database.
+REPOSITORY_URL = r"https://([^\x00-\x20\x7f/?#@:\[\]\\]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][^\x00-\x20\x7f]*)?"
 
 
 class TaskState(StrEnum):
@@ -64,6 +67,11 @@ class Repository:
         _check((self.url is None) != (self.upload is None), "url", "give either a url or an upload")
         _check(self.url is None or self.url.startswith("https://"), "url", "must start with https://")
         _check(self.url is None or len(self.url) <= 2000, "url", "must be at most 2000 characters")
+        _check(
+            self.url is None or re.fullmatch(REPOSITORY_URL, self.url) is not None,
+            "url",
+            "must be https://HOST[:PORT]/PATH, without blanks, a user name or a password",
+        )
         _check(self.ref is None or _is_ref(self.ref), "ref", "is not a valid branch, tag or commit name")
 
 

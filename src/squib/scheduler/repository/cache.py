@@ -147,7 +147,10 @@ def _try_lock(fd: int) -> bool:
 
 def _checked(url: str) -> str:
     """Refuse what must not become an argument or be kept: a password above all."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise RepositoryError("this is not a URL that can be fetched") from None
     if parts.username is not None or parts.password is not None:
         raise RepositoryError("the URL holds a user name or a password", advice="Give a URL without credentials.")
     if not url.isprintable() or " " in url or not (parts.hostname or parts.scheme == "file"):
