@@ -32,11 +32,8 @@ async def test_run_in_the_background_and_list_it(squib):
     ("state", "code"), [(TaskState.SUCCEEDED, exits.OK), (TaskState.FAILED, exits.FAILED), (TaskState.IDLE, exits.OK)]
 )
 async def test_run_follows_to_the_end_and_says_how_it_went(squib, backend, state, code):
-    async with backend.store.signals.subscribe("queue") as queued:
-        running = asyncio.create_task(squib("run", "do it"))
-        assert await queued.wait(20)
-    waiting = await backend.store.tasks.waiting()
-    lease = await backend.store.tasks.claim("worker", seconds=60, task_id=waiting[0])
+    running = asyncio.create_task(squib("run", "do it"))
+    lease = await backend.store.tasks.claim("worker", seconds=60, task_id=await backend.queue.get(20))
     await backend.store.tasks.transition(lease, TaskState.PROVISIONING, {})
     await backend.store.tasks.transition(lease, TaskState.RUNNING, {"turn": 1})
     await backend.say(lease, "Hello \x1b[31mthere")

@@ -1,9 +1,16 @@
+import contextlib
+import io
+import json
+import logging
+
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squib.cli import output
+from squib.cli import logs, output
 from squib.cli.options import seconds
+from squib.settings import Settings
 
 
 @given(st.text())
@@ -31,6 +38,31 @@ def test_colours_only_on_a_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
     assert output.styled("x", "bold", "red") == "x"
+
+
+@given(st.text())
+def test_json_is_plain_on_a_terminal_and_says_the_same(text):
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        output.say_json({"text": text})
+    assert output.clean(shown.getvalue()) == shown.getvalue()
+    assert json.loads(shown.getvalue())["text"] == text.encode("utf-8", "replace").decode()
+
+
+def test_a_log_line_can_neither_act_on_a_terminal_nor_forge_another(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    try:
+        logs.configure(Settings(log_format="console"))
+        logging.getLogger("squib.test").warning("said %s", "\x1b]0;a title\x07\n12:00:00 forged")
+        structlog.get_logger("squib.test").warning("request", path="/\x1b[2J\x9b31m")
+    finally:
+        root.handlers, level = before
+        root.setLevel(level)
+        structlog.reset_defaults()
+    assert shown.getvalue().count("\n") == 2
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown.getvalue())
 
 
 @pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("2d", 172_800)])

@@ -56,6 +56,7 @@ class Backend:
     """The API's other side."""
 
     store: Store
+    queue: MemoryQueue
     url: str
     token: str
     user: str
@@ -82,11 +83,12 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
     async with Store.open(f"sqlite:///{tmp_path / 'squib.db'}", files=tmp_path / "files") as store:
         user = await store.users.ensure("alice")
         _, token = await store.users.create_token(user, "first")
-        app = create_app(store, MemoryQueue(), ApiConfig(key=b"k" * 32, heartbeat_seconds=0.05))
+        queue = MemoryQueue()
+        app = create_app(store, queue, ApiConfig(key=b"k" * 32, heartbeat_seconds=0.05))
         with listening("127.0.0.1", 0) as listener:
             async with asyncio.TaskGroup() as group:
                 server = group.create_task(serve(app, listener))
-                yield Backend(store, listener.url, token, user)
+                yield Backend(store, queue, listener.url, token, user)
                 server.cancel()
     structlog.reset_defaults()
 

@@ -38,7 +38,7 @@ def ls(task: str, path: str = ".", /, *, depth: int = 1, json: options.Json = Fa
             stat.filemode(kinds.get(entry.type, 0) | entry.mode & 0o777),
             str(entry.size),
             age(entry.mtime),
-            clean(entry.path),
+            clean(entry.path, lines=False),
         ]
         for entry in found.entries
     ]
@@ -92,7 +92,7 @@ def put(
     if json:
         say_json(entry)
     else:
-        say(f"{clean(entry.path)}, {entry.size} bytes")
+        say(f"{clean(entry.path, lines=False)}, {entry.size} bytes")
     return exits.OK
 
 

@@ -3,10 +3,14 @@
 import logging
 import os
 import sys
+from typing import Any
 
 import structlog
 
+from squib.cli.output import clean
 from squib.settings import Settings
+
+_OF_LINES = frozenset({"exception", "stack"})
 
 
 def configure(settings: Settings) -> None:
@@ -25,6 +29,7 @@ def configure(settings: Settings) -> None:
         last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         colours = terminal and not os.environ.get("NO_COLOR")
+        last.append(_harmless)
         last.append(structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -38,3 +43,11 @@ def configure(settings: Settings) -> None:
     root.handlers = [handler]
     root.setLevel(max(level, logging.WARNING))  # of libraries, only what went wrong
     logging.getLogger("squib").setLevel(level)
+
+
+def _harmless(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What strangers and sandboxes say ends up here too: it must not act on a terminal, nor forge lines."""
+    return {
+        name: clean(value, lines=name in _OF_LINES) if isinstance(value, str) else value
+        for name, value in event.items()
+    }

@@ -44,8 +44,9 @@ def note(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """A contract value, or plain JSON types, as one line of JSON."""
-    say(codec.dumps(value).decode("utf-8", "replace"))
+    """A contract value, or plain JSON types, as one line of JSON; what `clean` takes out stands there escaped."""
+    text = codec.dumps(value).decode("utf-8", "replace")
+    say(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

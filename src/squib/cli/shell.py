@@ -11,7 +11,7 @@ import tty
 from collections.abc import Iterator
 
 from squib.cli import connect, exits, options
-from squib.cli.output import note, say_json
+from squib.cli.output import clean, note, say_json
 from squib.client.pty import AsyncPty
 from squib.contracts.guest import PtyExit, TerminalRequest
 
@@ -47,8 +47,8 @@ def _buffered(task: str, command: str, json: bool) -> int:
     if json:
         say_json(result)
     else:
-        sys.stdout.write(result.stdout)
-        sys.stderr.write(result.stderr)
+        for stream, text in ((sys.stdout, result.stdout), (sys.stderr, result.stderr)):
+            stream.write(clean(text) if stream.isatty() else text)
     return result.exit_code if result.exit_code is not None else 128 + (result.signal or 0)
 
 
