@@ -8,6 +8,7 @@ import pytest
 from squib.testing.model import ModelServer
 from squib.testing.script import Step
 from tests.e2e.conftest import instance
+from tests.needs import OF_DRIVER
 
 KEY = "sk-the-key-that-stays-outside"
 EDIT = {
@@ -25,15 +26,16 @@ SCRIPT = (
 )
 
 
-@pytest.mark.needs("bwrap", "git", "claude")
-async def test_claude_edits_a_project_and_the_key_stays_outside(repo, tools_dir: Path):
+@pytest.mark.needs("git", "claude")
+@pytest.mark.parametrize("driver", [pytest.param(d, marks=pytest.mark.needs(*of)) for d, of in OF_DRIVER.items()])
+async def test_claude_edits_a_project_and_the_key_stays_outside(repo, tools_dir: Path, driver: str):
     async with ModelServer(SCRIPT, key=KEY) as model:
         provider = {
             "SQUIB_PROVIDERS__ANTHROPIC__BASE_URL": model.url,
             "SQUIB_PROVIDERS__ANTHROPIC__API_KEY": KEY,
             "SQUIB_SANDBOX__TOOLS": str(tools_dir),
         }
-        with instance("--sandbox", "bubblewrap", **provider) as squib:
+        with instance("--sandbox", driver, **provider) as squib:
             await asyncio.to_thread(squib.start)
             done = await asyncio.to_thread(squib, "run", "Be cheerful", "--repo", ".", "--keep", "5m", cwd=repo.path)
             assert "Hello, you!" in done.out

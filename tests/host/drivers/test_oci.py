@@ -1,5 +1,9 @@
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from squib.contracts import ids
 from squib.contracts.guest import GuestConfig
@@ -58,6 +62,23 @@ def test_the_view_of_the_host_has_programs_and_nothing_of_users() -> None:
     seen = {entry.path for entry in view.of_root("host")}
     assert "/usr" in seen
     assert not {"/etc/shadow", "/etc/passwd", "/root", "/home", "/var", "/etc", "/"} & seen
+
+
+@pytest.fixture
+def _closed() -> Iterator[None]:
+    """Files are this process's alone unless it says otherwise."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_closed")
+def test_others_can_read_the_skeleton_whatever_the_umask(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    view.build(root, [view.Bind("/etc/hosts", "/etc/x/hosts"), view.Link("/bin", "usr/bin")], ("/a/b",), {"/c": b""})
+    modes = {str(path.relative_to(root)): path.lstat().st_mode & 0o777 for path in root.rglob("*")}
+    assert {modes[name] for name in ("a", "a/b", "etc", "etc/x")} == {0o755}
+    assert modes["c"] == modes["etc/x/hosts"] == 0o644
 
 
 def test_the_skeleton_has_a_place_for_everything(tmp_path: Path) -> None:

@@ -152,17 +152,18 @@ class GvisorDriver:
     def _bundle(self, machine: Machine, config: GuestConfig, argv: Sequence[str]) -> Path:
         """Write the OCI bundle. Its name has the directory's /config in it, by which strays are found (`ground`)."""
         place = MachineDir(Path(machine.directory))
-        (place.config / "inside.py").write_text(Path(inside.__file__).read_text())
-        (place.config / "filter").write_bytes(self._filter or seccomp.program(NOT_SUPPORTED))
+        _leave(place.config / "inside.py", Path(inside.__file__).read_bytes())
+        _leave(place.config / "filter", self._filter or seccomp.program(NOT_SUPPORTED))
         bundle = place.root / "config.oci"
-        bundle.mkdir(mode=0o755)
+        bundle.mkdir()
+        bundle.chmod(0o755)
         entries = [*view.of_root(machine.spec.image), *self._entries(machine, place, config)]
         accounts = dict(
             zip(("/etc/passwd", "/etc/group", "/etc/hosts"), sandbox.accounts(config.hostname), strict=True)
         )
         view.build(bundle / "root", entries, oci.DIRECTORIES, accounts)
         document = oci.document(machine.spec, config, argv, entries, capabilities=("CAP_CHOWN", "CAP_SYS_ADMIN"))
-        (bundle / "config.json").write_text(json.dumps(document))
+        _leave(bundle / "config.json", json.dumps(document).encode())
         return bundle
 
     def _entries(self, machine: Machine, place: MachineDir, config: GuestConfig) -> list[view.Bind]:
@@ -217,8 +218,7 @@ class GvisorDriver:
         argv = (python, *interpreters.FLAGS, f"{sandbox.CONFIG}/inside.py", f"{sandbox.CONFIG}/filter")
         try:
             async with machines.holding(self._ground, self.name, spec, directory) as draft:
-                check = MachineDir(directory).config / "check.py"
-                check.write_text(interpreters.CHECK)
+                _leave(MachineDir(directory).config / "check.py", interpreters.CHECK.encode())
                 machine = await self._boot(draft, config, (*argv, f"{sandbox.CONFIG}/check.py"))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(processes.ended(machine.pid or 0), BOOT_SECONDS)
@@ -254,6 +254,12 @@ class GvisorDriver:
 
 #: Into a user namespace in which the machine's user is user 0, and away from the host's other name spaces.
 _ENTER = ("unshare", "--map-root-user", "--mount", "--ipc", "--uts", "--cgroup", "--")
+
+
+def _leave(path: Path, content: bytes) -> None:
+    """Write what the machine's user is to read, whatever this process's umask is."""
+    path.write_bytes(content)
+    path.chmod(0o444)
 
 
 def _advice(trouble: str) -> str:

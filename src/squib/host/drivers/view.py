@@ -3,6 +3,7 @@
 The rule of what is visible is `sandbox.root`'s, for every driver: this only puts it into another form.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,23 +48,27 @@ def _parse(options: Sequence[str]) -> Iterator[Link | Bind]:
 
 def build(root: Path, entries: Sequence[Link | Bind], directories: Sequence[str], files: dict[str, bytes]) -> None:
     """Make the skeleton at `root`, all of it this process's user's and readable by others. Raises OSError."""
-    root.mkdir(mode=0o755)
+    root.mkdir()
     for path in directories:
-        _below(root, path).mkdir(mode=0o755, parents=True, exist_ok=True)
+        _below(root, path).mkdir(parents=True, exist_ok=True)
     for entry in entries:
         place = _below(root, entry.path)
-        place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(entry, Link):
             place.symlink_to(entry.target)
         elif Path(entry.source).is_dir():
-            place.mkdir(mode=0o755, exist_ok=True)
+            place.mkdir(exist_ok=True)
         else:
-            place.touch(mode=0o644)
+            place.touch()
     for path, content in files.items():
         place = _below(root, path)
-        place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
-        place.chmod(0o644)
+    for folder, _, names in os.walk(root):  # whatever this process's umask is
+        Path(folder).chmod(0o755)
+        for name in names:
+            if not (file := Path(folder, name)).is_symlink():
+                file.chmod(0o644)
 
 
 def _below(root: Path, path: str) -> Path:
