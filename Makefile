@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-test run test check format generate bench clean
+.PHONY: help setup setup-dev setup-test run test test-images check format generate bench clean
 
 PYTEST_ARGS ?=
 export PYTHON
@@ -24,6 +24,9 @@ run: setup ## Start squib, show a first task from prompt to diff, stay up until 
 
 test: setup-test ## Run all tests (PYTEST_ARGS="tests/store -x" for some)
 	@exec scripts/test $(PYTEST_ARGS)
+
+test-images: setup-test ## Build the images that are not built yet, and work in a sandbox of each (minutes)
+	@SQUIB_TEST_IMAGES=$(or $(SQUIB_TEST_IMAGES),/var/tmp/squib-images) scripts/test tests/host/images/test_six.py $(PYTEST_ARGS)
 
 check: setup-dev ## Lint, types, import rules, generated files, locks
 	@exec .venv/bin/python scripts/check.py

@@ -113,9 +113,11 @@ def _entries(root: Path) -> Iterator[str]:
     for path in sorted(root.iterdir()):
         if path.is_dir() and not path.is_symlink() and path.name not in (*_TOP, *_NOT_OF_A_ROOTFS, "opt"):
             yield from ("--ro-bind", str(path), f"/{path.name}")
-    if (root / "opt").is_dir():
+    if (root / "opt").is_dir() and not (root / "opt").is_symlink():
         for path in sorted((root / "opt").iterdir()):
-            if path.name != "squib":
+            if path.is_symlink():  # bubblewrap would follow it on the host
+                yield from ("--symlink", str(path.readlink()), f"/opt/{path.name}")
+            elif path.name != "squib":
                 yield from ("--ro-bind", str(path), f"/opt/{path.name}")
 
 
