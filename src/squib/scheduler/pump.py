@@ -40,13 +40,15 @@ class Pump:
         self._room = asyncio.Event()
         self._progress = asyncio.Event()  # replaced at each commit
         self._moved = asyncio.get_running_loop().time()
-        self.gate = asyncio.Event()  # closed until what must stand before the guest's events is stored
+        # Closed until what must stand before the guest's events is stored: a run's start has the guest to itself.
+        self.gate = asyncio.Event()
         self.stored = position
         self.closed = 0  # the n of the last event that closed a run
         self.commits = asyncio.Event()  # set by a git.commit event; the saver clears it
 
     async def run(self) -> None:
-        """Read and store. Raises SandboxLost, LeaseLost, StoreUnavailable."""
+        """Read and store, once the gate is open. Raises SandboxLost, LeaseLost, StoreUnavailable."""
+        await self.gate.wait()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read())
             group.create_task(self._write())
@@ -104,7 +106,6 @@ class Pump:
             await self._room.wait()
 
     async def _write(self) -> None:
-        await self.gate.wait()
         while True:
             await self._arrived.wait()
             batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
