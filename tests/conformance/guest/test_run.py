@@ -1,10 +1,6 @@
 """Runs: their outcomes, their events, and that nothing of them is left."""
 
-import contextlib
-import os
-import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +12,6 @@ from tests.conformance.guest.conftest import Guest
 
 #: The agent's own standard output, from a command that it runs.
 OUT = "/proc/$PPID/fd/1"
-
-
-def _left(guest: Guest, command: str) -> list[int]:
-    """The guest's processes, seen from the host, whose command line is just this; zombies have none."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if " ".join(words).strip() == command and path.stat().st_uid == guest.owner:
-                found.append(int(path.name))
-    return found
 
 
 async def test_good_run(guest: Guest) -> None:
@@ -100,13 +85,13 @@ async def test_timeout(guest: Guest) -> None:
 )
 async def test_cancel_ends_the_whole_tree(guest: Guest, name: str, command: str) -> None:
     run_id = await guest.start(f"mock:run={command}")
-    while not _left(guest, "sleep 40047"):
+    while not await guest.running("sleep", "40047"):
         await guest.link.health()
     began = time.monotonic()
     status = await guest.link.cancel(CancelRequest(run_id, grace_seconds=0.5))
     assert time.monotonic() - began < 5
     assert status.state is RunState.CANCELLED
-    assert _left(guest, "sleep 40047") == []
+    assert await guest.running("sleep", "40047") == []
     again = await guest.link.cancel(CancelRequest(run_id))
     assert again == status
 
@@ -114,14 +99,14 @@ async def test_cancel_ends_the_whole_tree(guest: Guest, name: str, command: str)
 async def test_what_a_run_leaves_behind_ends_with_it(guest: Guest) -> None:
     status, _ = await guest.finished(await guest.start("mock:spawn"))
     assert status.state is RunState.SUCCEEDED
-    assert _left(guest, "sleep 300") == []
+    assert await guest.running("sleep", "300") == []
 
 
 async def test_a_users_command_outlives_a_run(guest: Guest) -> None:
     await guest.out("setsid sleep 77047 >/dev/null 2>&1 &")
     await guest.finished(await guest.start("anything"))
-    (left,) = _left(guest, "sleep 77047")
-    os.kill(left, signal.SIGKILL)
+    (left,) = await guest.running("sleep", "77047")
+    await guest.out(f"kill -9 {left}")
 
 
 async def test_cancel_of_an_unknown_run(guest: Guest) -> None:
@@ -183,7 +168,7 @@ async def test_a_session_of_its_own_that_holds_the_output_open(guest: Guest) -> 
     status, _ = await guest.finished(await guest.start(prompt))
     assert status.state is RunState.SUCCEEDED, status
     assert time.monotonic() - began < 20
-    assert _left(guest, "sleep 40047") == []
+    assert await guest.running("sleep", "40047") == []
 
 
 async def test_the_environment_holds_nothing_of_the_guests(guest: Guest) -> None:

@@ -1,12 +1,10 @@
 """Commands: buffered and streamed, bounded, ended with their whole tree."""
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import time
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,16 +172,16 @@ async def test_timeout_ends_the_tree(guest: Guest, command: str, streamed: bool)
     else:
         result = await guest.sh(command, timeout_seconds=0.4)
     assert result.timed_out
-    assert _running(guest, "sleep 50049") == []
+    assert await guest.running("sleep", "50049") == []
 
 
 async def test_a_client_that_goes_away_ends_the_command(guest: Guest) -> None:
     async with aclosing(guest.link.terminal_stream(TerminalRequest("echo here; setsid sleep 50050; true"))) as pieces:
         await anext(pieces)
-        while not _running(guest, "sleep 50050"):
+        while not await guest.running("sleep", "50050"):
             await guest.link.health()
     end = time.monotonic() + 5
-    while _running(guest, "sleep 50050"):
+    while await guest.running("sleep", "50050"):
         assert time.monotonic() < end
         await guest.link.health()
 
@@ -214,13 +212,3 @@ async def test_no_zombies(guest: Guest) -> None:
     shown = await guest.out("cat /proc/[0-9]*/status 2>/dev/null | grep -c '^State:.Z' || true")
     if "bubblewrap" in os.environ.get("PYTEST_CURRENT_TEST", ""):  # elsewhere others' zombies are seen
         assert shown == "0\n"
-
-
-def _running(guest: Guest, command: str) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if " ".join(words).strip() == command and path.stat().st_uid == guest.owner:
-                found.append(int(path.name))
-    return found
