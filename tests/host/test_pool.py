@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from squib.contracts.errors import InfrastructureError
 from squib.contracts.machine import MachinePhase
 from squib.gateway import Gateway
 from squib.host import Host, HostConfig, ready
+from squib.host.keeper import Keeper
 from tests.host.conftest import KEY, sandbox
 
 
@@ -35,6 +37,18 @@ async def test_a_dead_guest_in_the_pool_is_never_handed_out(config: HostConfig, 
         machine = await host.claim(sandbox())
         assert machine.id != pooled.id
         assert await host.alive(machine)
+
+
+async def test_a_machine_whose_claim_can_not_be_recorded_does_not_stay(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1), gateway) as host:
+        await filled(host, 1)
+        (pooled,) = host._fleet.in_phase(MachinePhase.READY)
+        (Path(pooled.directory) / "machine.tmp").mkdir()  # where a record over a page is drafted
+        with pytest.raises(InfrastructureError, match="record"):
+            await host.claim(replace(sandbox(), task_id="x" * 5000))
+        await Keeper(host._fleet).reap()
+        assert pooled.id not in host._fleet.machines
+        assert not Path(pooled.directory).exists()
 
 
 async def test_other_limits_are_set_on_a_pooled_machine(config: HostConfig, gateway: Gateway) -> None:

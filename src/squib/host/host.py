@@ -12,7 +12,7 @@ from types import TracebackType
 
 import structlog
 
-from squib.contracts.errors import Conflict, DriverUnavailable
+from squib.contracts.errors import Conflict, DriverUnavailable, InfrastructureError
 from squib.contracts.machine import Capability, Machine, MachinePhase
 from squib.contracts.sandbox import SandboxSpec
 from squib.host import adoption, probes, uids
@@ -87,16 +87,19 @@ class Host:
             warm = machine is not None
             if machine is None:
                 machine = await self._cold(spec)
-            return self._fleet.keep(
-                replace(
-                    machine,
-                    phase=MachinePhase.CLAIMED,
-                    sandbox_id=spec.id,
-                    task_id=spec.task_id,
-                    expires_at=time.time() + spec.ttl_seconds,
-                    warm=warm,
-                )
+            claimed = replace(
+                machine,
+                phase=MachinePhase.CLAIMED,
+                sandbox_id=spec.id,
+                task_id=spec.task_id,
+                expires_at=time.time() + spec.ttl_seconds,
+                warm=warm,
             )
+            try:
+                return self._fleet.keep(claimed)
+            except OSError as error:  # no sandbox's, and no longer the pool's: the reaper's
+                self._fleet.machines[machine.id] = replace(machine, phase=MachinePhase.DELETING)
+                raise InfrastructureError(f"the machine's record can't be written: {error.strerror}") from error
 
     async def get(self, sandbox_id: str) -> Machine | None:
         """The sandbox's machine, dead or alive; None where it is unknown or being deleted."""
