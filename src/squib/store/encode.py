@@ -16,6 +16,7 @@ _TYPE = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
 _EPOCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_TYPE = 100
 _MAX_N = 2**53
+_MAX_DEPTH = 100  # of an event's data: what is read at the bottom of one stack is written again on top of another
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 #: The events that a task's stream ends with. Only a transition writes one.
@@ -42,9 +43,19 @@ def _row(kind: str, when: float, source: str, data: dict[str, Any]) -> Row:
         text = _text(data)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"data: cannot be written as JSON: {error}", fields={"data": "not JSON"}) from error
+    if text.count("{") + text.count("[") > _MAX_DEPTH and _is_deep(data):
+        raise InvalidRequest(f"data: is nested deeper than {_MAX_DEPTH}", fields={"data": "is nested too deep"})
     if len(text) > MAX_DATA_BYTES // 4 and len(text.encode()) > MAX_DATA_BYTES:
         raise TooLarge(f"data: an event's data is at most {MAX_DATA_BYTES} bytes", fields={"data": "too large"})
     return Row(kind, _body(kind, when, source, text))
+
+
+def _is_deep(data: dict[str, Any]) -> bool:
+    layer: list[Any] = [data]
+    for _ in range(_MAX_DEPTH):
+        inner = (item.values() if isinstance(item, dict) else item for item in layer)
+        layer = [value for values in inner for value in values if isinstance(value, dict | list)]
+    return bool(layer)
 
 
 def _text(data: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Events: numbered without holes, never after the last one, and a guest's each exactly once."""
 
 import asyncio
+import json
 import math
 
 import pytest
@@ -105,6 +106,13 @@ async def test_a_guest_is_stored_once_and_its_holes_are_told(desk: Desk) -> None
     assert texts == ["ep-1 1", "ep-1 2", "ep-1 3", "ep-1 4", "ep-1 7", "ep-2 1", "ep-2 2", "ep-3 3"]
 
 
+async def test_wide_data_is_not_taken_for_deep(desk: Desk) -> None:
+    lease = await desk.leased()
+    data = {"x": [{"y": []}] * 500}
+    await desk.store.events.append_guest(lease, [GuestEvent("ep-1", 1, "agent.tool", 1.0, "agent", data)])
+    assert (await desk.store.events.page(lease.task_id, after=1))[0].data == data
+
+
 async def test_the_guests_own_gap_is_not_told_twice(desk: Desk) -> None:
     lease = await desk.leased()
     lost = GuestEvent("ep-1", 9, "runtime.gap", 1.0, "guest", {"epoch": "ep-1", "first": 2, "last": 9})
@@ -124,6 +132,7 @@ async def test_the_guests_own_gap_is_not_told_twice(desk: Desk) -> None:
         {"type": "agent.log\nid: 99\ndata: {}"},
         {"data": {"x": math.inf}},
         {"data": {"x": "y" * MAX_DATA_BYTES}},
+        {"data": {"x": json.loads("[" * 101 + "]" * 101)}},  # no stack is too high for what is stored
     ],
 )
 async def test_what_a_guest_may_not_say_is_replaced_and_its_number_kept(desk: Desk, change: dict) -> None:
