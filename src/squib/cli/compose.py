@@ -78,7 +78,8 @@ def scheduler_config(installation: Installation, *, default_agent: str | None = 
         key=installation.key,
         state_dir=settings.state_dir,
         default_agent=default_agent or settings.agent,
-        concurrency=scheduler.concurrency,
+        # Whoever only waits for a machine spends its task's time, which counts from the first claim.
+        concurrency=min(scheduler.concurrency, settings.sandbox.max_machines),
         lease_seconds=scheduler.lease_seconds,
         save_seconds=scheduler.save_seconds,
         max_attempts=scheduler.max_attempts,
