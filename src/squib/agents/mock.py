@@ -7,10 +7,7 @@ import sys
 
 from squib.agents import lines
 from squib.agents.base import Command, Outcome, Turn
-from squib.agents.mock_program import main
 from squib.contracts.event import Draft, EventType
-
-__all__ = ["Mock", "MockParser", "main"]
 
 _EVENTS = {
     "message": EventType.AGENT_MESSAGE,

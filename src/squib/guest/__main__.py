@@ -20,7 +20,7 @@ def _without_openssl() -> None:
 def main(argv: list[str]) -> int:
     """Run what the arguments say and give the exit status; 2 for wrong usage."""
     if argv[:1] == ["mock-agent"]:
-        return int(lazy.member("squib.agents.mock:main")(argv[1:]) or 0)
+        return int(lazy.member("squib.agents.mock_program:main")(argv[1:]) or 0)
     if len(argv) == 3 and argv[:2] == ["serve", "--config"]:
         _without_openssl()
         return int(lazy.member("squib.guest.supervisor:serve")(argv[2]))
