@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squib.contracts.errors import RepositoryError, TooLarge
-from squib.contracts.guest import WORK_REF, GitState
+from squib.contracts.guest import EMPTY_TREE, WORK_REF, GitState
 from squib.scheduler.repository.bundle import ingest, object_types
 from squib.scheduler.repository.git import Git, GitFailed, is_commit
 
 _BASE = "refs/squib/base"
 _HEAD = "refs/squib/saved/head"
 _WORK = "refs/squib/saved/work"
-#: The object name of a tree without entries: what a patch starts from where there was no repository.
-_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +104,7 @@ class WorkRepository:
         """Write the binary difference between two commits as git-apply takes it; from nothing without `base`."""
         options = ("--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
         with target.open("wb") as file:
-            await self._git.run(
-                self.path, "diff-tree", "-p", *options, base or _EMPTY_TREE, tip, stdout=file.fileno()
-            )
+            await self._git.run(self.path, "diff-tree", "-p", *options, base or EMPTY_TREE, tip, stdout=file.fileno())
 
     async def remove(self) -> None:
         """Remove it all."""
