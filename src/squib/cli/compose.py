@@ -1,6 +1,7 @@
 """The rooms put together: what each is told, in which order they open, and how they end."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,3 +108,12 @@ async def sandboxes(installation: Installation, *, driver: str | None = None) ->
         Host(host_config(installation, driver=driver), gateway) as host,
     ):
         yield host
+
+
+def settle() -> None:
+    """Start-up is over: leave what it made, which lives as long as the process, out of later garbage collections.
+
+    Each full one went through all modules and stopped the event loop for 30 ms and more.
+    """
+    gc.collect()
+    gc.freeze()

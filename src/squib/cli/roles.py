@@ -89,6 +89,7 @@ async def _while_running(part: Awaitable[None], stop: asyncio.Event, ready: dict
     async def run() -> None:
         await part
 
+    compose.settle()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run())
         if json:

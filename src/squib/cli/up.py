@@ -71,6 +71,7 @@ async def _up(installation: compose.Installation, chosen: _Options) -> int:
             compose.scheduler_config(installation, default_agent=api.default_agent),
         )
         stack.enter_context(announced(loaded.state_dir, listener.url, token))
+        compose.settle()
         async with asyncio.TaskGroup() as group:
             parts = [group.create_task(serve(app, listener)), group.create_task(scheduler.run())]
             _banner(installation, host, listener, token, api.default_agent, chosen)
