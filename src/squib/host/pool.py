@@ -9,7 +9,6 @@ from squib.contracts.machine import Machine, MachinePhase
 from squib.contracts.task import SandboxRequest
 from squib.host import cgroups
 from squib.host.fleet import Fleet
-from squib.host.ground import limits_of
 
 log = structlog.get_logger(__name__)
 #: After a claim the machine's two or three cores belong to the claimed guest's first work, not to a new boot.
@@ -99,5 +98,5 @@ class Pool:
     def _adjusted(self, machine: Machine, request: SandboxRequest) -> Machine:
         spec = replace(machine.spec, cpu=request.cpu, memory=request.memory, disk=request.disk)
         if (spec.cpu, spec.memory) != (machine.spec.cpu, machine.spec.memory):
-            cgroups.limit(machine.cgroups, limits_of(spec))
+            cgroups.limit(machine.cgroups, self._fleet.driver.bounds(spec))
         return replace(machine, spec=spec)

@@ -99,3 +99,12 @@ async def test_a_file_does_not_grow_beyond_the_disk_limit(create: Create, run: R
 
 async def test_no_core_is_dumped(create: Create, run: Run) -> None:
     assert (await run(await create(), "ulimit -c")).stdout.strip() == "0"
+
+
+async def test_a_claim_that_asks_for_the_least_leaves_it_alive(
+    create: Create, run: Run, driver: Driver, capability: Capability
+) -> None:
+    claims(capability, "memory")
+    machine = await create()
+    cgroups.limit(machine.cgroups, driver.bounds(replace(machine.spec, memory=256, cpu=0.5)))
+    assert (await run(machine, "python3 -c 'print(len(bytearray(64 << 20)))'")).stdout == "67108864\n"

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Machine, MachineSpec
+from squib.host.cgroups import Limits
 
 
 class Driver(Protocol):
@@ -27,6 +28,9 @@ class Driver(Protocol):
 
     async def destroy(self, machine: Machine) -> None:
         """End it and remove all that it held but its directory. Idempotent, also for another process's machine."""
+
+    def bounds(self, spec: MachineSpec) -> Limits:
+        """What the groups of such a machine allow, with what the driver itself needs; a claim may change it."""
 
     def workspace(self, machine: Machine) -> Path | None:
         """Where the machine's workspace lies on the host, if anywhere: for removal alone, never read."""

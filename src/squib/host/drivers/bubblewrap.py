@@ -15,8 +15,9 @@ from squib.contracts.errors import DriverUnavailable, InfrastructureError, Squib
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
 from squib.host import interpreters, limits, machines, pipes, processes, seccomp
+from squib.host.cgroups import Limits
 from squib.host.drivers import sandbox
-from squib.host.ground import Ground, console_tail, vacate
+from squib.host.ground import Ground, console_tail, limits_of, vacate
 from squib.host.layout import MachineDir
 from squib.host.machines import Program
 from squib.host.removal import remove_tree
@@ -83,6 +84,10 @@ class BubblewrapDriver:
     async def destroy(self, machine: Machine) -> None:
         """End the sandbox and give back what it held."""
         await vacate(self._ground, machine)
+
+    def bounds(self, spec: MachineSpec) -> Limits:
+        """What was asked for: the guest is all that runs there."""
+        return limits_of(spec)
 
     def workspace(self, machine: Machine) -> Path | None:
         """The directory that is bound at /workspace."""

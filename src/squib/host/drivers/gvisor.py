@@ -80,7 +80,6 @@ class GvisorDriver:
         """Start gVisor and the guest in it; see the protocol."""
         if not self._python and self.recall() is None:
             await self._find_out()
-        spec = replace(spec, memory=max(spec.memory, LEAST_MEMORY))
         argv = (self._python, *interpreters.FLAGS, f"{sandbox.CONFIG}/inside.py", f"{sandbox.CONFIG}/filter")
         command = (sandbox.GUEST, "serve", "--config", f"{sandbox.CONFIG}/guest.json")
         async with machines.holding(self._ground, self.name, spec, directory) as draft:
@@ -93,6 +92,11 @@ class GvisorDriver:
     async def destroy(self, machine: Machine) -> None:
         """End gVisor's kernel, its file server and all that they started, and give back what it held."""
         await vacate(self._ground, machine)
+
+    def bounds(self, spec: MachineSpec) -> cgroups.Limits:
+        """Its kernel counts too, and dies as a whole at a limit: never less than it needs to live."""
+        threads = max(LEAST_PROCESSES, spec.pids * HOST_THREADS_EACH + OWN_THREADS)
+        return cgroups.Limits(spec.cpu, max(spec.memory, LEAST_MEMORY) * MIB, threads)
 
     def workspace(self, machine: Machine) -> Path | None:
         """The directory that is bound at /workspace."""
@@ -122,8 +126,7 @@ class GvisorDriver:
         machines.write_config(place, config)
         bundle = await asyncio.to_thread(self._bundle, draft, config, argv)
         pid_file = self._prepare_state(draft)
-        threads = max(LEAST_PROCESSES, draft.spec.pids * HOST_THREADS_EACH + OWN_THREADS)
-        cgroups.limit(draft.cgroups, cgroups.Limits(draft.spec.cpu, draft.spec.memory * MIB, threads))
+        cgroups.limit(draft.cgroups, self.bounds(draft.spec))
         command = ("run", "--detach", "--bundle", str(bundle), "--pid-file", str(pid_file), CONTAINER)
         program = Program([*_ENTER, *self._options(pid_file.parent), *command], disk=_UNBOUNDED)
         machine = machines.run(self._ground, draft, program)

@@ -10,7 +10,8 @@ from squib.contracts.errors import DriverUnavailable
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
 from squib.host import interpreters, limits, machines, processes
-from squib.host.ground import Ground, vacate
+from squib.host.cgroups import Limits
+from squib.host.ground import Ground, limits_of, vacate
 from squib.host.layout import MachineDir
 from squib.host.machines import Program
 
@@ -60,6 +61,10 @@ class ProcessDriver:
     async def destroy(self, machine: Machine) -> None:
         """End the guest and all that descends from it, and give back what it held."""
         await vacate(self._ground, machine)
+
+    def bounds(self, spec: MachineSpec) -> Limits:
+        """What was asked for: the guest is all that runs there."""
+        return limits_of(spec)
 
     def workspace(self, machine: Machine) -> Path | None:
         """The real directory."""
