@@ -12,6 +12,7 @@ from squib.gateway import Gateway
 from squib.host import Host, HostConfig, probe_all, processes, ready
 from squib.host.drivers import registry
 from squib.host.keeper import Keeper
+from squib.host.layout import DRAFTS
 from tests import leaks
 from tests.host.conftest import KEY, sandbox
 
@@ -125,6 +126,17 @@ async def test_an_older_build_of_the_guest_goes_once_no_machine_uses_it(config: 
         assert old.exists()
     async with Host(config, gateway) as host:
         assert list(config.state_dir.glob("guest-*.pyz")) == [host._fleet.ground.guest]
+
+
+async def test_what_a_killed_build_of_the_guest_left_is_removed(config: HostConfig, gateway: Gateway) -> None:
+    old, young = config.state_dir / f"{DRAFTS}old", config.state_dir / f"{DRAFTS}young"
+    for path in (old, young):
+        path.mkdir()
+        (path / "guest.pyz").touch()
+    os.utime(old, (0, 0))
+    async with Host(config, gateway):
+        assert not old.exists()
+        assert young.exists()
 
 
 async def test_machines_of_another_installation_are_not_touched(config: HostConfig, gateway: Gateway) -> None:

@@ -1,7 +1,9 @@
 """At the start: what an earlier process left is taken over where it answers, and removed where it does not."""
 
 import asyncio
+import contextlib
 import time
+from pathlib import Path
 
 import structlog
 
@@ -10,11 +12,12 @@ from squib.contracts.guest import CONTRACT_VERSION
 from squib.contracts.machine import Machine, MachinePhase
 from squib.host import cgroups, ready, records
 from squib.host.fleet import Fleet
-from squib.host.layout import MachineDir
+from squib.host.layout import DRAFTS, MachineDir
 from squib.host.removal import remove_tree
 
 log = structlog.get_logger(__name__)
 AT_ONCE = 16
+DRAFT_AGE = 600.0  # seconds; building takes one
 
 
 async def adopt(fleet: Fleet) -> None:
@@ -29,10 +32,19 @@ async def adopt(fleet: Fleet) -> None:
         for place in fleet.ground.state.found():
             group.create_task(one(place))
     await remove_orphaned_groups(fleet)
+    await asyncio.to_thread(_remove_drafts, fleet.ground.guest.parent)
     if not fleet.machines:  # none can use an older build
         for path in fleet.ground.guest.parent.glob("guest-*.pyz"):
             if path != fleet.ground.guest:
                 path.unlink()
+
+
+def _remove_drafts(state_dir: Path) -> None:
+    """What a process that was killed while it built the guest left; a young one may be being built."""
+    for path in state_dir.glob(f"{DRAFTS}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > DRAFT_AGE:
+                remove_tree(path)
 
 
 async def _adopt_or_remove(fleet: Fleet, place: MachineDir) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from squib.contracts import ids
 from squib.contracts.errors import InvalidRequest
 
+DRAFTS = ".guest-"  # how names of a guest's unfinished builds begin, in the state directory
 MAX_SOCKET_PATH = 107  # bytes: sockaddr_un (unix(7))
 
 

@@ -18,7 +18,7 @@ from squib.host.config import HostConfig
 from squib.host.drivers import registry
 from squib.host.drivers.base import Driver, Recalling
 from squib.host.ground import Ground
-from squib.host.layout import StateDir
+from squib.host.layout import DRAFTS, StateDir
 
 
 async def ground(config: HostConfig, *, probing: bool = False) -> Ground:
@@ -65,10 +65,10 @@ async def probe_all(config: HostConfig) -> list[Capability]:
 
 def _place_guest(state_dir: Path) -> Path:
     """The guest's zipapp under its sources' hash: another version's may be in use by machines that were adopted."""
-    digest, content = _guest()
+    digest, content = _guest(state_dir)
     target = state_dir / f"guest-{digest}.pyz"
     if not target.exists():
-        draft = state_dir / f".guest-{os.getpid()}.pyz"
+        draft = state_dir / f"{DRAFTS}{os.getpid()}.pyz"
         draft.write_bytes(content)
         draft.chmod(0o644)
         draft.replace(target)
@@ -76,12 +76,12 @@ def _place_guest(state_dir: Path) -> Path:
 
 
 @functools.cache
-def _guest() -> tuple[str, bytes]:
+def _guest(state_dir: Path) -> tuple[str, bytes]:
     """The zipapp of the code that runs here, which does not change while it does, and the name of its sources.
 
     Compiled code is left out of the name: its bytes also depend on what the compiling process did before.
     """
-    with tempfile.TemporaryDirectory(prefix="squib-") as folder:
+    with tempfile.TemporaryDirectory(prefix=DRAFTS, dir=state_dir) as folder:
         target = Path(folder) / "guest.pyz"
         bundle.build(target)
         name = hashlib.sha256(str(sys.implementation.cache_tag).encode())
