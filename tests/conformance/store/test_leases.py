@@ -92,3 +92,17 @@ async def test_an_ended_task_is_never_claimed(desk: Desk) -> None:
     await desk.store.tasks.release(lease)
     assert await desk.store.tasks.claim("wrk-2", seconds=60, task_id=lease.task_id) is None
     assert await desk.store.tasks.waiting() == []
+
+
+async def test_taking_a_task_claims_it_and_reads_it_with_the_notes_of_its_last_worker(desk: Desk) -> None:
+    first = await desk.leased()
+    assert await desk.store.tasks.take(first.task_id, "wrk-2", seconds=60) is None
+    await desk.store.tasks.save_progress(first, {"step": "run"})
+    await desk.store.tasks.release(first)
+    taken = await desk.store.tasks.take(first.task_id, "wrk-2", seconds=60)
+    assert taken is not None and taken.lease.token > first.token
+    assert (taken.task, taken.notes) == (await desk.store.tasks.get(first.task_id), {"step": "run"})
+    await desk.store.tasks.transition(taken.lease, TaskState.PROVISIONING, {})
+    await desk.end(taken.lease)
+    await desk.store.tasks.release(taken.lease)
+    assert await desk.store.tasks.take(first.task_id, "wrk-3", seconds=60) is None
