@@ -24,6 +24,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(f"needs {tool}: {missing.reason}")
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Commands that run in the tests' own process close their files to others; the next test's are not to be."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def shared_tmp() -> Iterator[Path]:
     """A directory that other users can traverse, with a short name (a unix socket's path ends at 108 bytes)."""

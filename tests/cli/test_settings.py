@@ -6,14 +6,6 @@ from squib import settings
 from squib.contracts.errors import InvalidRequest
 
 
-@pytest.fixture(autouse=True)
-def umask():
-    """`prepare` narrows it for the process."""
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
 @pytest.fixture
 def clean(nowhere, monkeypatch):
     for name in [name for name in os.environ if name.startswith("SQUIB_") and name != "SQUIB_STATE_DIR"]:
