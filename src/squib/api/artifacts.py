@@ -11,8 +11,8 @@ from squib.api.docs import bytes_answer, problems
 from squib.api.owned import OwnedTask
 from squib.api.problems import RangeNotSatisfiable
 from squib.api.replies import reply
-from squib.api.schemas import ArtifactList
 from squib.api.services import Deps
+from squib.contracts.api import ArtifactList
 from squib.contracts.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["artifacts"])

@@ -8,8 +8,8 @@ from typing import Any
 
 from squib.api.config import ApiConfig
 from squib.api.refs import REF
-from squib.api.schemas import MAX_NAME_CHARS, MAX_REASON_CHARS
 from squib.api.terminal import MAX_OUTPUT_BYTES, MAX_SECONDS
+from squib.contracts.api import MAX_NAME_CHARS, MAX_REASON_CHARS
 from squib.contracts.task import MAX_PROMPT_CHARS, REPOSITORY_URL
 
 _PLAIN = r"^[^\x00]*$"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from squib.api.problems import PROBLEM
-from squib.api.schemas import Problem
+from squib.contracts.api import Problem
 
 _MEANINGS = {
     400: "A path would leave the workspace, or the request is not HTTP",

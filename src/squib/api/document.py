@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from squib.api import constraints
 from squib.api.config import ApiConfig
 from squib.api.problems import PROBLEM
-from squib.api.schemas import CancelBody, Problem, TokenRequest
+from squib.contracts.api import CancelBody, Problem, TokenRequest
 from squib.contracts.event import Event
 from squib.contracts.guest import TerminalRequest
 from squib.contracts.task import MessageRequest, TaskSpec

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from squib.api.docs import problems
 from squib.api.owned import OwnedTask
 from squib.api.replies import reply
-from squib.api.schemas import EventPage
 from squib.api.services import Deps
 from squib.api.stream import EventStream
+from squib.contracts.api import EventPage
 from squib.contracts.errors import InvalidRequest
 from squib.contracts.guest import SSE
 

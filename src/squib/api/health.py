@@ -6,8 +6,8 @@ from starlette.responses import Response
 from squib.api.docs import problems
 from squib.api.metrics import CONTENT_TYPE
 from squib.api.replies import reply
-from squib.api.schemas import Status
 from squib.api.services import Deps
+from squib.contracts.api import Status
 
 router = APIRouter(tags=["operations"])
 

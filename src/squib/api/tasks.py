@@ -13,8 +13,8 @@ from squib.api.bodies import json_body
 from squib.api.docs import HEADERS, json_request, problems
 from squib.api.owned import TASK_ID, OwnedTask
 from squib.api.replies import reply
-from squib.api.schemas import CancelBody, TaskPage
 from squib.api.services import Deps, Services
+from squib.contracts.api import CancelBody, TaskPage
 from squib.contracts.errors import Conflict, InfrastructureError, InvalidRequest, NotFound
 from squib.contracts.ids import is_id
 from squib.contracts.task import Message, MessageRequest, Task, TaskSpec, TaskState

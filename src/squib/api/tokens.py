@@ -9,8 +9,8 @@ from squib.api.auth import User
 from squib.api.bodies import json_body
 from squib.api.docs import json_request, problems
 from squib.api.replies import reply
-from squib.api.schemas import Info, Me, NewToken, Token, TokenList, TokenRequest
 from squib.api.services import Deps
+from squib.contracts.api import Info, Me, NewToken, Token, TokenList, TokenRequest
 from squib.contracts.errors import NotFound
 from squib.contracts.ids import is_id
 

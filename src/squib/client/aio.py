@@ -12,9 +12,10 @@ from httpx2.websockets import AsyncWebSocketSession, WebSocketNetworkError, WebS
 
 from squib.client import endpoints, retry
 from squib.client.connection import STREAM_SECONDS, Server, arguments, reply
-from squib.client.endpoints import Call, EventPage, Info, Me, Page, Token
+from squib.client.endpoints import Call
 from squib.client.feed import Feed
 from squib.client.pty import MAX_MESSAGE_BYTES, AsyncPty
+from squib.contracts.api import EventPage, Info, Me, NewToken, TaskPage, Token
 from squib.contracts.errors import Conflict, SquibError
 from squib.contracts.event import Event
 from squib.contracts.guest import FileEntry, FileList, TerminalRequest, TerminalResult
@@ -129,7 +130,7 @@ class Tasks:
         labels: Mapping[str, str] | None = None,
         cursor: str | None = None,
         limit: int = 50,
-    ) -> Page:
+    ) -> TaskPage:
         """One page of tasks, newest first, of those states and labels. `limit` is 1 to 200."""
         return await self._call(endpoints.list_tasks(states, labels, cursor, limit))
 
@@ -264,7 +265,7 @@ class Tokens:
         """One's own tokens, without their secrets."""
         return await self._call(endpoints.list_tokens())
 
-    async def create(self, name: str) -> Token:
+    async def create(self, name: str) -> NewToken:
         """A new token; its secret is shown this once."""
         return await self._call(endpoints.create_token(name))
 

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from squib.client.errors import UnexpectedAnswer
 from squib.contracts import codec
+from squib.contracts.api import EventPage, Info, Me, NewToken, TaskPage, Token
 from squib.contracts.errors import InvalidRequest, SquibError, from_problem
-from squib.contracts.event import Event
 from squib.contracts.guest import BUNDLE, SSE, FileEntry, FileList, TerminalRequest, TerminalResult
 from squib.contracts.task import Artifact, Message, MessageRequest, Task, TaskSpec, TaskState, Upload
 
@@ -44,50 +44,6 @@ class Call(Generic[T]):
     body: bytes | None = None
     repeatable: bool = False
     patience: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some tasks, newest first; `next` is the cursor of those after them, None on the last page."""
-
-    tasks: list[Task]
-    next: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EventPage:
-    """Some events in order; `last` is the newest seq of the task."""
-
-    events: list[Event]
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is listed; `secret` is known once, when it is made."""
-
-    id: str
-    name: str
-    created_at: float = 0.0
-    last_used_at: float | None = None
-    secret: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """What the server offers. An empty list: the server does not know."""
-
-    version: str
-    default_agent: str = ""
-    agents: list[str] = field(default_factory=list)
-    drivers: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    """Whose token it is."""
-
-    id: str
 
 
 def failure(reply: Reply) -> SquibError:
@@ -165,13 +121,13 @@ def list_tasks(
     labels: Mapping[str, str] | None = None,
     cursor: str | None = None,
     limit: int = 50,
-) -> Call[Page]:
+) -> Call[TaskPage]:
     """GET /tasks. `limit` is 1 to 200."""
     params = [("limit", str(limit)), *(("state", state.value) for state in states)]
     params += [("label", f"{key}={value}") for key, value in (labels or {}).items()]
     if cursor:
         params.append(("cursor", cursor))
-    return _get("/tasks", _as(Page), params)
+    return _get("/tasks", _as(TaskPage), params)
 
 
 def cancel_task(task_id: str, reason: str | None = None) -> Call[Task]:
@@ -260,9 +216,9 @@ def list_tokens() -> Call[list[Token]]:
     return _get("/tokens", _as(list[Token], under="tokens"))
 
 
-def create_token(name: str) -> Call[Token]:
+def create_token(name: str) -> Call[NewToken]:
     """POST /tokens: the answer alone holds the secret."""
-    return _post("/tokens", _as(Token), {"name": name})
+    return _post("/tokens", _as(NewToken), {"name": name})
 
 
 def revoke_token(token_id: str) -> Call[None]:

@@ -1,4 +1,4 @@
-"""Shapes that the API alone speaks: pages, lists and small documents about the caller."""
+"""What the public API speaks beside tasks and events: pages, lists and small documents about the caller."""
 
 from dataclasses import dataclass, field
 from typing import Any
