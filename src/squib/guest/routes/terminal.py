@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import itertools
 import os
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
@@ -21,12 +20,11 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 10.0
 _STREAM_READ_BYTES = 128 * 1024
-_numbers = itertools.count(1)
 
 
 def origin() -> str:
-    """The mark of a new command's processes."""
-    return f"terminal-{next(_numbers)}"
+    """The mark of a new command's processes, unlike any other guest's: one user's guests may see each other's."""
+    return f"terminal-{os.urandom(8).hex()}"
 
 
 async def terminal(guest: "Supervisor", exchange: Exchange) -> None:
