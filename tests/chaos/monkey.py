@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import signal
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,17 @@ async def torment(role: Role, rng: random.Random, done: asyncio.Event, *, look: 
             look()
             kills += 1
             await role.start()
+
+
+async def listens(role: Role) -> None:
+    """Return once a signal would end the role in good order: one that still loads its code ends as it stands."""
+    while True:
+        assert role.running(), f"squib {role.argv[0]} ended by itself:\n{role.tail()}"
+        status = Path(f"/proc/{role.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        if caught & 1 << (signal.SIGTERM - 1):
+            return
+        await asyncio.sleep(_PAUSE)
 
 
 class Machines:

@@ -17,7 +17,7 @@ from squib.client import AsyncClient
 from squib.contracts.task import Repository, TaskSpec, TaskState
 from squib.paths import CONNECTION_FILE
 from tests import leaks
-from tests.chaos.monkey import Machines, Story, read, submit, torment
+from tests.chaos.monkey import Machines, Story, listens, read, submit, torment
 
 TASKS = 30
 LINES = 40
@@ -88,6 +88,7 @@ async def _survive(directory: Path, roles: Sequence[Role], url: str, rng: random
             assert await _claimed(state) == [], "sandboxes of ended tasks are left"
         machines.look()
         for role in reversed(roles):
+            await listens(role)
             await role.stop()
     assert machines.here() == set()
     assert await leaks.gone(str(state), *machines.seen) == []
