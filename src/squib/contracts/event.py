@@ -21,7 +21,9 @@ class EventType(StrEnum):
     TASK_TIMED_OUT = "task.timed_out"  # {limit, seconds}
     TASK_MESSAGE = "task.message"  # {turn, prompt}: a follow-up was accepted
     TASK_CANCEL_REQUESTED = "task.cancel_requested"  # {by}
-    SANDBOX_CREATED = "sandbox.created"  # {sandbox_id, driver, isolation, image, warm}
+    SANDBOX_CREATED = "sandbox.created"  # {sandbox_id, driver, isolation, image, warm, snapshot}
+    SANDBOX_SUSPENDED = "sandbox.suspended"  # {sandbox_id, how: "memory" or "workspace"}: what was put to disk
+    SANDBOX_RESUMED = "sandbox.resumed"  # {sandbox_id}: it goes on where it was, its processes too
     SANDBOX_LOST = "sandbox.lost"  # {sandbox_id, detail}
     SANDBOX_DELETED = "sandbox.deleted"  # {sandbox_id}
     RUNTIME_READY = "runtime.ready"  # {epoch, version}

@@ -1,6 +1,7 @@
 """The guest's HTTP contract, the same on every driver. Bodies are JSON of these types unless a line says else.
 
     GET  /health                       Health; any authenticated request renews the guest's lease
+    POST /freeze           FreezeRequest  Health, and then the guest is ready to be frozen: see there
     POST /resume           Resume      Health: after a restore, before anything else: a new epoch begins
     GET  /events?after=E:n             SSE of GuestEvent, `id: E:n`, comments as heartbeats; never ends by itself.
                                        Lost events first..last are one `runtime.gap` with n = last in their place
@@ -53,6 +54,7 @@ class GuestConfig:
     home: str = "/home/agent"
     gateway: str | None = None  # unix:PATH of the gateway; the guest relays 127.0.0.1:gateway_port to it
     gateway_port: int = 8990
+    environment: dict[str, str] = field(default_factory=dict)  # of every program inside, before a request's own
     path: str = "/opt/squib/tools/bin:/opt/squib/tools/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"
     hostname: str = "squib"
     lease_seconds: float = 120.0  # without a request for this long the guest ends itself; 0: never
@@ -75,6 +77,18 @@ class Health:
     rss_bytes: int
     run_id: str | None = None  # of the run that is active
     last_event: int = 0  # the newest n of the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeRequest:
+    """Get ready to be frozen, which happens from outside. Refused (Conflict) while a run is active.
+
+    With `thaw`, the guest lets go of every file outside of it, its listening socket included, once it has answered;
+    it comes back when a file of that name appears beside its configuration: in the frozen machine, should that go
+    on, and in each that is made of it. Without, it goes on as it is, and only rests.
+    """
+
+    thaw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class MachineSpec:
 
     id: str
     image: str = "host"  # "host": the host's own root, read-only; else the path of a root file system
+    image_name: str = "host"  # for people
+    drive: str | None = None  # the path of the same root as a squashfs, where the image has one
+    python: str | None = None  # runs the guest in that root; None: the driver finds one
+    environment: dict[str, str] = field(default_factory=dict)  # of every program inside, from the image
     cpu: float = 2.0
     memory: int = 2048  # MiB
     disk: int = 10240  # MiB
@@ -61,6 +65,7 @@ class MachinePhase(StrEnum):
     CREATING = "creating"
     READY = "ready"  # answers, and waits in the pool
     CLAIMED = "claimed"  # belongs to a sandbox
+    SUSPENDED = "suspended"  # a sandbox's, frozen on disk: it has no process and no memory
     DELETING = "deleting"
 
 
@@ -85,3 +90,5 @@ class Machine:
     ended: str | None = None  # why the host ended it before its time, for a person
     made_with: str = ""  # names the guest's build and the settings: a pooled machine of others is not handed out
     warm: bool = False  # it waited in the pool before it was claimed
+    snapshot: str | None = None  # that it was restored from; None: it booted
+    thaw: str | None = None  # while suspended: the file that its guest waits for before it listens again

@@ -13,6 +13,7 @@ class SandboxSpec:
     id: str
     task_id: str
     request: SandboxRequest = field(default_factory=SandboxRequest)
+    image: str | None = None  # a name or digest; None: the host's default
     agent: str | None = None  # whose gateway route the sandbox needs
     ttl_seconds: float = 7200.0  # the host ends it then, whoever is alive
 
@@ -22,6 +23,7 @@ class SandboxPhase(StrEnum):
 
     PENDING = "pending"
     READY = "ready"
+    SUSPENDED = "suspended"  # on disk, without memory: `resume` before anything is asked of its guest
     LOST = "lost"
 
 
@@ -37,4 +39,6 @@ class Sandbox:
     isolation: str  # the lower-case name of an Isolation
     endpoint: str  # unix:PATH, or an http(s) URL of the host's proxy
     warm: bool = False  # claimed from a pool
+    image: str = "host"  # the name of the image that it is made of
+    snapshot: str | None = None  # that its machine was restored from
     detail: str | None = None  # why the host ended it, where it did

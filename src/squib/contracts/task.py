@@ -7,6 +7,7 @@ from typing import Any
 
 from squib.contracts.errors import InvalidRequest
 from squib.contracts.event import EventType
+from squib.contracts.image import is_digest, is_name
 
 MAX_PROMPT_CHARS = 100_000
 #: Nothing before the host: who sees the task sees its URL, and so does whoever reads the database.
@@ -129,6 +130,7 @@ class TaskSpec:
     agent: str | None = None  # absent: the default of the settings
     model: str | None = None
     repository: Repository | None = None
+    image: str | None = None  # the root file system of its sandbox, by name or digest; absent: the host's default
     sandbox: SandboxRequest = field(default_factory=SandboxRequest)
     limits: Limits = field(default_factory=Limits)
     test_command: str | None = None
@@ -138,6 +140,11 @@ class TaskSpec:
         _check(bool(self.prompt.strip()), "prompt", "must not be empty")
         _check(len(self.prompt) <= MAX_PROMPT_CHARS, "prompt", f"must be at most {MAX_PROMPT_CHARS} characters")
         _check("\x00" not in self.prompt, "prompt", "must not hold a NUL character")
+        _check(
+            self.image is None or is_name(self.image) or is_digest(self.image),
+            "image",
+            "must be the name of an image or its whole digest",
+        )
         _check(self.agent is None or 0 < len(self.agent) <= 64, "agent", "must be 1 to 64 characters")
         _check(self.model is None or 0 < len(self.model) <= 200, "model", "must be 1 to 200 characters")
         _check(
@@ -224,6 +231,11 @@ class MessageRequest:
         _check(bool(self.prompt.strip()), "prompt", "must not be empty")
         _check(len(self.prompt) <= MAX_PROMPT_CHARS, "prompt", f"must be at most {MAX_PROMPT_CHARS} characters")
         _check("\x00" not in self.prompt, "prompt", "must not hold a NUL character")
+        _check(
+            self.image is None or is_name(self.image) or is_digest(self.image),
+            "image",
+            "must be the name of an image or its whole digest",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The orchestrator protocol: sandboxes by id, wherever they run. It never runs a command in one."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from squib.contracts.sandbox import Sandbox, SandboxSpec
@@ -22,3 +23,15 @@ class Orchestrator(Protocol):
 
     async def list(self) -> list[Sandbox]:
         """All that exist, for the sweep that removes those of ended tasks."""
+
+    async def suspend(self, sandbox_id: str) -> bool:
+        """Put it to disk and free its memory. False, and it runs on, where that can't be done here. Idempotent."""
+
+    async def resume(self, sandbox_id: str) -> Sandbox | None:
+        """Let a suspended sandbox go on where it was; one that runs is given as it is. None: unknown or lost."""
+
+    async def fork(self, sandbox_id: str, specs: Sequence[SandboxSpec]) -> list[Sandbox]:
+        """Copies of a ready sandbox, work and all, each a stranger to the others; the first goes on undisturbed.
+
+        Raises DriverUnavailable where it can't be done here, HostFull, SandboxLost or InfrastructureError.
+        """
