@@ -231,11 +231,6 @@ class MessageRequest:
         _check(bool(self.prompt.strip()), "prompt", "must not be empty")
         _check(len(self.prompt) <= MAX_PROMPT_CHARS, "prompt", f"must be at most {MAX_PROMPT_CHARS} characters")
         _check("\x00" not in self.prompt, "prompt", "must not hold a NUL character")
-        _check(
-            self.image is None or is_name(self.image) or is_digest(self.image),
-            "image",
-            "must be the name of an image or its whole digest",
-        )
 
 
 @dataclass(frozen=True, slots=True)
