@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,17 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _TOOLS = Path("/opt/squib-tools") if os.geteuid() == 0 else _CACHE / "squib-tools"
 #: Where `scripts/setup test` puts the agents' command lines: never in the checkout, which a sandbox may not read.
 TOOLS = Path(os.environ.get("SQUIB_TEST_TOOLS") or _TOOLS)
+#: A state directory with the image `python`, which `scripts/setup test` builds.
+IMAGES = Path(os.environ.get("SQUIB_TEST_IMAGES") or "/var/tmp/squib-images")
 #: What a driver needs of this machine, for `needs`; the others need nothing.
-OF_DRIVER = {"gvisor": ("runsc", "libseccomp"), "bubblewrap": ("bwrap", "libseccomp")}
+OF_DRIVER = {
+    "gvisor": ("runsc", "libseccomp"),
+    "qemu": ("qemu", "image"),
+    "container": ("podman", "libseccomp"),
+    "bubblewrap": ("bwrap", "libseccomp"),
+}
+#: Container runtimes, in the order in which they are tried: podman's own choice first.
+_RUNTIMES = (None, "runc", "crun")
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,9 @@ def lack(tool: str) -> Lack | None:
     """Look for `tool` once; None where it is here and works."""
     special = {
         "bwrap": _bwrap,
+        "podman": _podman,
+        "qemu": _qemu,
+        "image": _image,
         "postgres": _postgres,
         "claude": _claude,
         "projects": _projects,
@@ -52,6 +65,45 @@ def _bwrap() -> Lack | None:
         argv = ["setpriv", "--reuid", "199999", "--regid", "199999", "--clear-groups", "--", *argv]
     tried = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False, cwd="/")
     return None if tried.returncode == 0 else Lack(f"this kernel boots no bwrap: {tried.stderr.strip()}", False)
+
+
+def _podman() -> Lack | None:
+    program = shutil.which("podman")
+    if program is None:
+        return Lack("podman is not installed (apt packages podman, runc)", True)
+    said = ""
+    with tempfile.TemporaryDirectory(prefix="sq-", dir="/tmp") as folder:
+        root = Path(folder, "root")
+        for name in ("usr", "etc", "proc", "dev", "sys", "run", "tmp"):
+            (root / name).mkdir(parents=True)
+        for name in ("bin", "lib", "lib64"):
+            (root / name).symlink_to(f"usr/{name}")
+        places = ("--root", f"{folder}/storage", "--runroot", f"{folder}/run")
+        options = ("--events-backend=none", "--cgroup-manager=cgroupfs", *places)
+        for runtime in _RUNTIMES:
+            chosen = ("--runtime", runtime) if runtime else ()
+            limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+            what = ("--rm", "--network=none", *limits, "--volume=/usr:/usr:ro", "--rootfs", str(root), "/bin/true")
+            argv = [program, *options, *chosen, "run", *what]
+            tried = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, cwd="/")
+            if tried.returncode == 0:
+                return None
+            said = said or tried.stderr.strip()
+    return Lack(f"podman runs no container here: {said}", False)
+
+
+def _qemu() -> Lack | None:
+    missing = [name for name in ("qemu-system-x86_64", "qemu-img") if shutil.which(name) is None]
+    return (
+        Lack(f"{missing[0]} is not installed (apt packages qemu-system-x86, qemu-utils)", True) if missing else None
+    )
+
+
+def _image() -> Lack | None:
+    found = IMAGES / "images" / "names" / "python" / "manifest.json"
+    if os.geteuid() != 0:
+        return Lack("images are made as root", False)
+    return None if found.exists() else Lack(f"{found} is absent ('make setup-test' builds it)", True)
 
 
 def _runsc() -> Lack | None:
