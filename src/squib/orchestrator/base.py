@@ -30,7 +30,7 @@ class Orchestrator(Protocol):
     async def resume(self, sandbox_id: str) -> Sandbox | None:
         """Let a suspended sandbox go on where it was; one that runs is given as it is. None: unknown or lost."""
 
-    async def fork(self, sandbox_id: str, specs: Sequence[SandboxSpec]) -> list[Sandbox]:
+    async def fork(self, sandbox_id: str, specs: Sequence[SandboxSpec]) -> Sequence[Sandbox]:
         """Copies of a ready sandbox, work and all, each a stranger to the others; the first goes on undisturbed.
 
         Raises DriverUnavailable where it can't be done here, HostFull, SandboxLost or InfrastructureError.
