@@ -187,6 +187,8 @@ class Task:
     last_seq: int = 0
     sandbox_id: str | None = None
     driver: str | None = None
+    image: str | None = None  # the name of what its sandbox is made of
+    suspended: str | None = None  # "memory": its sandbox is on disk; "workspace": its work is, the sandbox is gone
     started_at: float | None = None
     finished_at: float | None = None
     cancel_requested: bool = False

@@ -101,8 +101,8 @@ class Claims:
         await self._database.write(work, repeatable=True)
 
     async def update(self, lease: Lease, **columns: Any) -> None:
-        """Set turn, attempt, started_at, sandbox_id, driver, base_commit, head_commit, result, error, usage, sandbox,
-        and progress, as `save_progress` does.
+        """Set turn, attempt, started_at, sandbox_id, driver, image, suspended, base_commit, head_commit, result,
+        error, usage, sandbox, and progress, as `save_progress` does.
 
         Also after the task has ended (what it used is known late). Raises LeaseLost, StoreUnavailable.
         """

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from squib.store.database import Tx
 
-HEAD = "0001"
+HEAD = "0002"
 _LOCK = 0x73717562  # of PostgreSQL's advisory locks: replicas that start together migrate one after another
 
 

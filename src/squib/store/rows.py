@@ -15,9 +15,12 @@ from squib.store import encode
 from squib.store.tables import tasks
 
 #: What a worker may set; the rest moves by transitions alone.
-_PLAIN = frozenset({"turn", "attempt", "started_at", "sandbox_id", "driver", "base_commit", "head_commit", "result"})
+_PLAIN = frozenset(
+    {"turn", "attempt", "started_at", "sandbox_id", "driver", "image", "suspended"}
+    | {"base_commit", "head_commit", "result"}
+)
 _JSON = frozenset({"error", "usage", "sandbox", "progress"})
-_HIDDEN = {"sandbox", "progress", "guest_cursor", "owner", "idempotency_key", "request_digest", "upload"}
+_HIDDEN = {"sandbox", "progress", "guest_cursor", "owner", "idempotency_key", "request_digest", "upload", "wanted_at"}
 SHOWN = [c for c in tasks.c if c.name not in _HIDDEN]
 
 
@@ -35,6 +38,8 @@ def task(row: "sa.Row[Any]") -> Task:
         last_seq=r["last_seq"],
         sandbox_id=r["sandbox_id"],
         driver=r["driver"],
+        image=r["image"],
+        suspended=r["suspended"],
         started_at=r["started_at"],
         finished_at=r["finished_at"],
         cancel_requested=r["cancel_requested"],

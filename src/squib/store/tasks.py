@@ -90,6 +90,25 @@ class Tasks(Claims):
             raise _absent(task_id)
         return rows.sandbox(found.sandbox)
 
+    async def want(self, task_id: str) -> None:
+        """Note that someone reaches into the task's sandbox now, and wake its worker: it keeps the sandbox awake.
+
+        An unknown or ended task is fine. Raises StoreUnavailable.
+        """
+        note = tasks.update().where(_t.id == task_id, _t.finished_at.is_(None))
+
+        def work(tx: Tx) -> None:
+            tx.execute(note.values(wanted_at=tx.now))
+            tx.wake(f"control:{task_id}")
+
+        await self._database.write(work, repeatable=True)
+
+    async def wanted_at(self, task_id: str) -> float:
+        """When that was last, in seconds by the database's clock; 0 where never, or where there is no such task."""
+        query = sa.select(_t.wanted_at).where(_t.id == task_id)
+        found: float | None = await self._database.read(lambda tx: tx.execute(query).scalar_one_or_none())
+        return found or 0.0
+
     async def page(
         self,
         *,

@@ -110,6 +110,7 @@ async def test_a_worker_sets_columns_and_no_others(desk: Desk) -> None:
     lease = await desk.running()
     box = Sandbox("sbx-1", lease.task_id, SandboxPhase.READY, "mch-1", "bubblewrap", "namespace", "unix:/x")
     columns = {"turn": 2, "attempt": 3, "head_commit": "c" * 40, "usage": Usage(1, 2, 3, 4, 0.5), "driver": "process"}
+    columns |= {"image": "python", "suspended": "memory"}
     await desk.store.tasks.update(lease, sandbox=box, sandbox_id="sbx-1", result="a\x00b\ud800", **columns)
     task = await desk.store.tasks.get(lease.task_id)
     assert {name: getattr(task, name) for name in columns} == columns
@@ -170,6 +171,20 @@ async def test_messages_are_numbered_and_wake_the_worker(desk: Desk) -> None:
     assert await desk.store.messages.get(lease.task_id, 3) is None
     (event,) = await desk.store.events.page(lease.task_id, after=3)
     assert (event.type, event.data) == ("task.message", {"turn": 2, "prompt": "and tests"})
+
+
+async def test_reaching_into_a_sandbox_is_noted_and_wakes_the_worker(desk: Desk) -> None:
+    lease = await desk.running()
+    task_id = lease.task_id
+    assert await desk.store.tasks.wanted_at(task_id) == 0.0
+    async with desk.store.signals.subscribe(f"control:{task_id}") as woken:
+        await desk.store.tasks.want(task_id)
+        assert await woken.wait(10)
+    first = await desk.store.tasks.wanted_at(task_id)
+    assert abs(first - time.time()) < 60
+    await desk.end(lease)
+    await desk.store.tasks.want(task_id)
+    assert await desk.store.tasks.wanted_at(task_id) == first
 
 
 async def test_a_task_does_not_end_over_a_message_that_waits(desk: Desk) -> None:
