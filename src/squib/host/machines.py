@@ -85,6 +85,7 @@ def run(ground: Ground, machine: Machine, program: Program) -> Machine:
 def write_config(directory: MachineDir, config: GuestConfig) -> Path:
     """Leave the guest's configuration where it finds it; it holds no secret."""
     path = directory.config / "guest.json"
+    path.unlink(missing_ok=True)  # an earlier life's, which an ordinary user could not write over
     path.write_bytes(codec.dumps(config))
     path.chmod(0o444)
     return path

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from squib.host import HostConfig, probes
-from squib.host.drivers import gvisor
+from squib.host.drivers import gvisor_probe
 from squib.host.drivers.gvisor import GvisorDriver
 from tests.host.conftest import KEY
 
@@ -19,7 +19,7 @@ from tests.host.conftest import KEY
     ],
 )
 def test_what_went_wrong_comes_with_what_to_do(said: str, advice: str) -> None:
-    assert advice in gvisor._advice(said)
+    assert advice in gvisor_probe.advice(said)
 
 
 @pytest.mark.parametrize(("version", "why"), [("0.0~20221219.0", "too old"), ("", "not installed")])
