@@ -1,15 +1,20 @@
 """Between a task and its sandbox: connect to the guest, pump its events, let go of it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from squib.contracts.errors import GuestUnreachable, LeaseLost, SandboxLost, SquibError, StoreUnavailable
+from squib.contracts.errors import GuestUnreachable, HostFull, LeaseLost, SandboxLost, SquibError, StoreUnavailable
+from squib.contracts.event import Draft, EventType
 from squib.contracts.sandbox import Sandbox, SandboxPhase
 from squib.link import GuestLink, guest_token
 from squib.scheduler.interrupt import Lost
 from squib.scheduler.job import Job
 from squib.scheduler.pump import Pump
 
+T = TypeVar("T")
 _ANSWER_SECONDS = 5.0  # for a guest that has not answered to say that it lives
+_FULL_PAUSE, _FULL_TRIES = 0.25, 240  # a minute; then another host may have the task
 
 
 def attach_new(job: Job, sandbox: Sandbox) -> Pump:
@@ -18,10 +23,15 @@ def attach_new(job: Job, sandbox: Sandbox) -> Pump:
 
 
 async def attach(job: Job) -> GuestLink:
-    """The task's guest: connected already, or found again. Raises SandboxLost, GuestUnreachable."""
+    """The task's guest: connected already, or found again; one that is on disk goes on first.
+
+    Raises SandboxLost, GuestUnreachable, and what resuming may.
+    """
     if job.link is not None:
         return job.link
     sandbox = await job.rooms.orchestrator.get(job.task.sandbox_id) if job.task.sandbox_id else None
+    if sandbox is not None and sandbox.phase is SandboxPhase.SUSPENDED:
+        sandbox = await _resumed(job, sandbox.id)
     if sandbox is None or sandbox.phase is not SandboxPhase.READY:
         raise SandboxLost("the sandbox is gone" if sandbox is None else "the sandbox's machine has ended")
     link = _link(job, sandbox)
@@ -35,6 +45,34 @@ async def attach(job: Job) -> GuestLink:
     pump.gate.set()
     job.log.info("attached again", sandbox_id=sandbox.id, epoch=epoch, stored=stored[1])
     return link
+
+
+async def _resumed(job: Job, sandbox_id: str) -> Sandbox | None:
+    sandbox = await patiently(lambda: whole(job.rooms.orchestrator.resume(sandbox_id)))
+    if sandbox is not None:
+        await job.emit(sandbox=sandbox, suspended=None)  # stands before the event tells of it
+        await job.emit(Draft(EventType.SANDBOX_RESUMED, {"sandbox_id": sandbox.id}))
+    return sandbox
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The call's outcome; while the host is full it is made again, for a minute. Raises what the call does."""
+    for _ in range(_FULL_TRIES):
+        try:
+            return await call()
+        except HostFull:
+            await asyncio.sleep(_FULL_PAUSE)
+    return await call()
+
+
+async def whole(work: Awaitable[T]) -> T:
+    """Let it come to its end, also where we are cancelled meanwhile: half a freeze would be neither this nor that."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def detach(job: Job) -> None:

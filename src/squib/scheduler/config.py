@@ -17,6 +17,8 @@ class SchedulerConfig:
     lease_seconds: float = 15.0
     save_seconds: float = 5.0  # between two saves of the work outside the sandbox
     sweep_seconds: float = 2.0
+    suspend_seconds: float = 60.0  # of idleness, after which a sandbox is put to disk where its driver can
+    put_away_seconds: float = 900.0  # ... and where it can't: then its work is kept, and the sandbox goes
     max_attempts: int = 3  # sandboxes that a task may take
     git_seconds: float = 300.0  # for one call of git
     max_repository_bytes: int = 2 * _GIB  # of one repository, and of one task's saved work

@@ -8,7 +8,6 @@ from squib.contracts.errors import (
     Conflict,
     GuestUnreachable,
     LeaseLost,
-    SandboxLost,
     SquibError,
     StoreUnavailable,
 )
@@ -19,10 +18,10 @@ from squib.scheduler import limits, retry
 from squib.scheduler.attach import attach, detach, still_there
 from squib.scheduler.interrupt import Cancelled, Interrupted, Lost, OutOfTime, Reason
 from squib.scheduler.job import Job
+from squib.scheduler.parting import GONE, delete_sandbox, lost, lost_while_idle
 from squib.scheduler.problems import problem_of
 from squib.scheduler.progress import Ending
 from squib.scheduler.steps import DONE, STEPS
-from squib.scheduler.steps.finish import delete_sandbox
 
 _GRACE = 2.0  # seconds between SIGTERM and SIGKILL for a cancelled run
 _CANCEL_SECONDS = 4.0  # for the guest to end the run; then the sandbox is removed
@@ -86,15 +85,16 @@ async def _interrupted(job: Job, reason: Reason) -> None:
         case OutOfTime(limit, seconds):
             job.progress.ending = Ending(TaskState.TIMED_OUT, {"limit": limit, "seconds": seconds})
         case Lost(error) if job.task.state is TaskState.IDLE:
-            await _lost_while_idle(job, error)
+            await lost_while_idle(job, error)
             return
         case Lost(error):
             await _failed(job, error)
             return
     job.log.info("cut short", reason=type(reason).__name__)
-    job.progress.step = "save"
+    job.progress.step = "collect" if job.task.suspended else "save"
     await job.emit()
-    await _end_run(job)
+    if not job.task.suspended:  # else nothing runs, and all is saved
+        await _end_run(job)
 
 
 async def _end_run(job: Job) -> None:
@@ -120,16 +120,6 @@ async def _end_run(job: Job) -> None:
         await job.pump.wait(status.epoch, status.last_event, _CLOSING_SECONDS)
 
 
-async def _lost_while_idle(job: Job, error: SandboxLost) -> None:
-    """Nothing runs, so nothing is retried: the next message will get a new sandbox."""
-    sandbox_id = job.task.sandbox_id
-    await detach(job)
-    job.pending.append(await _lost(job, sandbox_id, error))
-    await job.emit(sandbox_id=None, sandbox=None)
-    if sandbox_id is not None:
-        await delete_sandbox(job, sandbox_id)
-
-
 async def _failed(job: Job, error: Exception) -> None:
     """Retry squib's own trouble in a new sandbox; fail the task for everything else. Raises PutBack."""
     if not isinstance(error, SquibError):
@@ -141,7 +131,7 @@ async def _failed(job: Job, error: Exception) -> None:
     await detach(job)
     job.interrupts.forget_lost()
     if job.progress.told_of == sandbox_id is not None and retry.worth_it(error):
-        job.pending.append(await _lost(job, sandbox_id, error))
+        job.pending.append(await lost(job, sandbox_id, error))
     if not retry.worth_it(error) or (attempt >= job.rooms.config.max_attempts and retry.costs_attempt(error)):
         job.log.warning("failed", error=str(error), attempt=attempt)
         job.progress.ending = Ending(TaskState.FAILED, {"error": problem_of(error)})
@@ -155,7 +145,9 @@ async def _put_back(job: Job, error: Exception, sandbox_id: str | None) -> None:
     attempt = job.task.attempt + (1 if retry.costs_attempt(error) else 0)
     delay = retry.backoff(job.task.attempt)
     job.progress.next_attempt()
-    columns = {"attempt": attempt, "sandbox_id": None, "sandbox": None}
+    if attempt > job.task.attempt:
+        job.progress.restore = False  # the one before was lost, and not put away
+    columns = {"attempt": attempt, **GONE}
     if job.task.state is TaskState.QUEUED:
         await job.emit(**columns)
     else:
@@ -178,10 +170,3 @@ async def _go_on_ending(job: Job, error: Exception) -> None:
     data = {"level": "warning", "message": f"a result could not be kept: {problem_of(error)['detail']}"[:2000]}
     with contextlib.suppress(Conflict):
         await job.emit(Draft(EventType.RUNTIME_LOG, data))
-
-
-async def _lost(job: Job, sandbox_id: str | None, error: Exception) -> Draft:
-    """The host's own reason comes first: it knows of a limit or a lifetime that ended the machine."""
-    found = await job.rooms.orchestrator.get(sandbox_id) if sandbox_id else None
-    detail = (found.detail if found else None) or str(problem_of(error)["detail"])
-    return Draft(EventType.SANDBOX_LOST, {"sandbox_id": sandbox_id, "detail": detail})

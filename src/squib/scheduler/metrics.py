@@ -15,6 +15,7 @@ class Metrics:
         self.working = Gauge("squib_tasks_working", "Tasks at work here, idle ones apart", registry=registry)
         self.saves = Counter("squib_saves", "Saves of a workspace, by outcome", ["outcome"], registry=registry)
         self.swept = Counter("squib_sandboxes_swept", "Orphaned sandboxes removed", registry=registry)
+        self.suspended = Counter("squib_sandboxes_suspended", "Sandboxes put to disk", ["how"], registry=registry)
         self.events = Counter("squib_guest_events", "Events taken from guests", registry=registry)
         self.pump_lag = Histogram(
             "squib_pump_batch_events",

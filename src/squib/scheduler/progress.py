@@ -21,6 +21,7 @@ class Restored:
 
     source: str
     lost: tuple[str, ...] = ()
+    put_away: bool = False  # on purpose, while the task waited
 
 
 @dataclass(slots=True)
@@ -40,20 +41,21 @@ class Progress:
     tests_passed: bool | None = None
     result: str | None = None
     usage: Usage = field(default_factory=Usage)  # of the turns before this one
+    restore: bool = False  # a sandbox was put away: the next one goes on from what was saved
     restored: Restored | None = None
-    collected: bool = False  # this turn's results have left the sandbox
+    wanted_at: float = 0.0  # when someone reached into the sandbox last, as far as that was seen
     ending: Ending | None = None
 
     def next_attempt(self) -> None:
         """Begin anew in another sandbox: the turn and what is saved stay."""
         self.step, self.run_id, self.run_since, self.session_id = "provision", None, None, None
-        self.digest, self.idle_until, self.restored, self.collected = None, None, None, False
+        self.digest, self.idle_until, self.restored = None, None, None
 
     def next_turn(self) -> None:
         """Go on to the next prompt in the same sandbox."""
         self.turn += 1
         self.step, self.run_id, self.run_since, self.idle_until = "run", None, None, None
-        self.tests_passed, self.restored, self.collected = None, None, False
+        self.tests_passed, self.restored = None, None
 
 
 def load(document: dict[str, Any]) -> Progress:

@@ -17,13 +17,14 @@ def restored_prompt(prompt: str, restored: Restored | None, earlier: Sequence[st
     if restored is None:
         return prompt
     lost = "; ".join(restored.lost)
+    why = "put away while the task waited for this message" if restored.put_away else "lost"
     words = [
-        "[Note from squib: the sandbox in which this task was being worked on was lost, and this is a new one. "
+        f"[Note from squib: the sandbox in which this task was being worked on was {why}, and this is a new one. "
         f"The workspace comes from {restored.source}. Lost: {lost}. "
         "Look at what is there before you go on: part of the work may be done already.]",
     ]
     if earlier:
-        words.append("Earlier requests of this task, which were answered in the lost sandbox:\n" + _quoted(earlier))
+        words.append("Earlier requests of this task, which were answered in the sandbox before:\n" + _quoted(earlier))
         words.append("The present request:")
     note = "\n\n".join(words)
     return f"{note}\n\n{prompt}" if len(note) + len(prompt) + 2 <= MAX_PROMPT_CHARS else prompt

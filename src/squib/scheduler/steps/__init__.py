@@ -14,10 +14,11 @@ from squib.scheduler.job import Job
 from squib.scheduler.steps.agent import run
 from squib.scheduler.steps.collect import collect, save_work
 from squib.scheduler.steps.finish import cleanup, finish
+from squib.scheduler.steps.idle import idle
 from squib.scheduler.steps.provision import provision
 from squib.scheduler.steps.repository import repository
 from squib.scheduler.steps.tests import tests
-from squib.scheduler.steps.turns import decide, idle
+from squib.scheduler.steps.turns import decide
 
 DONE = "done"
 

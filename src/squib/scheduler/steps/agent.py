@@ -84,7 +84,7 @@ async def _begun(
 async def _say_running(job: Job, kept: bool) -> None:
     columns: dict[str, Any] = {"turn": job.progress.turn}
     if job.sandbox is not None:
-        columns |= {"sandbox": job.sandbox, "driver": job.sandbox.driver}
+        columns |= {"sandbox": job.sandbox, "driver": job.sandbox.driver, "image": job.sandbox.image}
     if job.task.state is not TaskState.RUNNING:
         await job.enter(TaskState.RUNNING, {"turn": job.progress.turn}, **columns)
     elif not kept or job.pending:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
-from squib.contracts.errors import InfrastructureError, LeaseLost, SquibError, StoreUnavailable
+from squib.contracts.errors import InfrastructureError, LeaseLost, SandboxLost, SquibError, StoreUnavailable
 from squib.contracts.event import Draft, EventType
 from squib.contracts.guest import BUNDLE
 from squib.scheduler.attach import attach
@@ -57,6 +57,8 @@ async def _collect_workspace(job: Job) -> None:
     """From the sandbox, or else the last archive that was saved of it."""
     bound = _ENDING_SECONDS if job.progress.ending is not None else None
     try:
+        if job.task.suspended:
+            raise SandboxLost("the sandbox is suspended")  # it is not woken to end: its last archive will do
         async with asyncio.timeout(bound), job.scratch("workspace") as path:
             link = await attach(job)
             await link.archive(path, max_bytes=job.rooms.config.max_archive_bytes)

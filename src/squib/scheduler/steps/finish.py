@@ -1,19 +1,18 @@
 """Give everything back, keep the transcript, and only then say that the task has ended."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from squib.contracts.errors import Conflict, InfrastructureError, StoreUnavailable, TooLarge
+from squib.contracts.errors import Conflict, TooLarge
 from squib.contracts.event import Draft, EventType
 from squib.contracts.task import TaskState
 from squib.scheduler.attach import detach
 from squib.scheduler.job import Job
+from squib.scheduler.parting import GONE, delete_sandbox
 from squib.scheduler.progress import Ending
 from squib.scheduler.steps.turns import next_turn
 
-_DELETE_SECONDS = 20.0
 _DATA = b"data: "
 
 
@@ -23,21 +22,8 @@ async def cleanup(job: Job) -> str:
     await detach(job)
     if sandbox_id is not None and await delete_sandbox(job, sandbox_id):
         told = Draft(EventType.SANDBOX_DELETED, {"sandbox_id": sandbox_id})
-        await job.emit(told, sandbox_id=None, sandbox=None)
+        await job.emit(told, **GONE)
     return "finish"
-
-
-async def delete_sandbox(job: Job, sandbox_id: str) -> bool:
-    """Try, within bounds; whether nothing is left of it."""
-    try:
-        async with asyncio.timeout(_DELETE_SECONDS):
-            await job.rooms.orchestrator.delete(sandbox_id)
-    except (InfrastructureError, OSError, TimeoutError) as error:
-        if isinstance(error, StoreUnavailable):
-            raise
-        job.log.warning("the sandbox could not be removed yet", sandbox_id=sandbox_id, error=str(error))
-        return False
-    return True
 
 
 async def finish(job: Job) -> str:
@@ -50,7 +36,7 @@ async def finish(job: Job) -> str:
     if well and await _came_late(job):
         return job.progress.step
     await _keep_transcript(job)
-    columns: dict[str, Any] = {"sandbox_id": None, "sandbox": None, "error": ending.data.get("error")}
+    columns: dict[str, Any] = {**GONE, "error": ending.data.get("error")}
     if well:
         columns["last_turn"] = job.progress.turn
     try:

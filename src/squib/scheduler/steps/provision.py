@@ -3,16 +3,14 @@
 import asyncio
 import time
 
-from squib.contracts.errors import HostFull
 from squib.contracts.event import Draft, EventType
 from squib.contracts.ids import new_id
 from squib.contracts.sandbox import Sandbox, SandboxSpec
 from squib.contracts.task import TaskState
 from squib.scheduler import limits
-from squib.scheduler.attach import attach, attach_new
+from squib.scheduler.attach import attach, attach_new, patiently
 from squib.scheduler.job import Job
-
-_FULL_PAUSE, _FULL_TRIES = 0.25, 240  # a minute; then another host may have the task
+from squib.scheduler.steps.repository import goes_on
 
 
 async def provision(job: Job) -> str:
@@ -39,7 +37,7 @@ async def provision(job: Job) -> str:
 
 
 def _nothing_to_bring(job: Job) -> bool:
-    return job.task.spec.repository is None and job.task.attempt == 1
+    return job.task.spec.repository is None and not goes_on(job)
 
 
 async def _enter_and_create(job: Job, sandbox_id: str) -> Sandbox:
@@ -71,15 +69,11 @@ async def _create(job: Job, sandbox_id: str) -> Sandbox:
         id=sandbox_id,
         task_id=job.id,
         request=job.task.spec.sandbox,
+        image=job.task.spec.image,
         agent=job.agent,
         ttl_seconds=limits.sandbox_ttl(job.task.spec.limits, job.started_at, time.time()),
     )
-    for _ in range(_FULL_TRIES):
-        try:
-            return await job.rooms.orchestrator.create(spec)
-        except HostFull:
-            await asyncio.sleep(_FULL_PAUSE)
-    return await job.rooms.orchestrator.create(spec)
+    return await patiently(lambda: job.rooms.orchestrator.create(spec))
 
 
 def _created(sandbox: Sandbox) -> Draft:
@@ -87,7 +81,8 @@ def _created(sandbox: Sandbox) -> Draft:
         "sandbox_id": sandbox.id,
         "driver": sandbox.driver,
         "isolation": sandbox.isolation,
-        "image": "host",
+        "image": sandbox.image,
         "warm": sandbox.warm,
+        "snapshot": sandbox.snapshot,
     }
     return Draft(EventType.SANDBOX_CREATED, data)

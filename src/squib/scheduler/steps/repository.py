@@ -19,11 +19,16 @@ _BRANCH = "main"  # of an upload or a commit that names none
 async def repository(job: Job) -> str:
     """Hand the sandbox a bundle; nothing of git's own transport ever reaches it."""
     link = await attach(job)
-    if job.task.attempt > 1:
+    if goes_on(job):
         await _restore(job, link)
     elif job.task.spec.repository is not None:
         await _first_time(job, link, job.task.spec.repository)
     return "run"
+
+
+def goes_on(job: Job) -> bool:
+    """Whether the task has had a sandbox before this one, whose saved work it goes on from."""
+    return job.task.attempt > 1 or job.progress.restore
 
 
 async def _first_time(job: Job, link: GuestLink, wanted: Repository) -> None:
@@ -67,7 +72,7 @@ async def _restore(job: Job, link: GuestLink) -> None:
         if job.task.spec.repository is not None:
             await _first_time(job, link, job.task.spec.repository)
         source, lost = "the start of the task: nothing had been saved", ("all work so far", *ALWAYS_LOST)
-    job.progress.restored = Restored(source, lost)
+    job.progress.restored = Restored(source, lost, put_away=job.progress.restore)
     data = {"from": {"commit": saved.tip, "saved_at": job.progress.saved_at, "text": source}, "lost": list(lost)}
     job.pending.append(Draft(EventType.RUNTIME_RESTORED, data))
 

@@ -1,7 +1,5 @@
 """After a turn: the next one, or waiting for it in an idle sandbox, or the end."""
 
-import asyncio
-import contextlib
 import time
 
 from squib.contracts.task import TaskState
@@ -24,22 +22,6 @@ async def decide(job: Job) -> str:
     return end(job)
 
 
-async def idle(job: Job) -> str:
-    """Wait without counting against the bound of tasks at work. A sandbox lost meanwhile is made anew when needed."""
-    until = job.progress.idle_until or time.time()
-    async with job.resting():
-        while time.time() < until:
-            job.control.clear()
-            if await job.rooms.store.messages.get(job.id, job.progress.turn + 1) is not None:
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, until - time.time())):
-                    await job.control.wait()
-    if await next_turn(job):
-        return job.progress.step
-    return end(job)
-
-
 async def next_turn(job: Job) -> bool:
     """Take up the next prompt if there is one: in the same sandbox, or a new one where it was lost."""
     progress = job.progress
@@ -48,11 +30,19 @@ async def next_turn(job: Job) -> bool:
     progress.usage = job.task.usage
     progress.next_turn()
     if job.task.sandbox_id is None:
-        progress.next_attempt()
-        reason = "the sandbox was lost while it waited for this message"
-        attempt = job.task.attempt + 1
-        await job.enter(TaskState.QUEUED, {"attempt": attempt, "reason": reason}, attempt=attempt)
+        await _in_a_new_sandbox(job)
     return True
+
+
+async def _in_a_new_sandbox(job: Job) -> None:
+    """A sandbox that was put away costs no attempt: nothing has gone wrong."""
+    put_away = job.task.suspended is not None
+    how, attempt = ("put away", job.task.attempt) if put_away else ("lost", job.task.attempt + 1)
+    job.progress.next_attempt()
+    job.progress.restore = put_away
+    reason = f"the sandbox was {how} while it waited for this message"
+    data = {"attempt": attempt, "reason": reason}
+    await job.enter(TaskState.QUEUED, data, attempt=attempt, suspended=None)
 
 
 def end(job: Job) -> str:
