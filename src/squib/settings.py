@@ -47,8 +47,8 @@ class SandboxSettings(BaseModel):
     tools: Path | None = None
     """A directory of agents' programs, shown read-only in each sandbox (`npm install --prefix DIR …`); absent:
     /opt/squib-tools, where that is there."""
-    rootfs: Path | None = None
-    """A directory with a root file system for the sandbox; absent: the host's own, read-only."""
+    image: str | None = None
+    """The image (name or digest) of a task that names none; absent: the host's own programs, read-only."""
     lease_seconds: float = Field(default=120.0, ge=5, le=86_400)
     """A sandbox that its host has not asked after for so many seconds ends itself."""
 

@@ -9,7 +9,9 @@ from squib.contracts import ids
 from squib.contracts.sandbox import SandboxSpec
 from squib.contracts.task import SandboxRequest
 from squib.gateway import Gateway
-from squib.host import HostConfig
+from squib.host import Host, HostConfig
+from squib.host.bases import Base
+from squib.host.making import Order
 
 KEY = b"k" * 32
 
@@ -23,6 +25,12 @@ async def gateway() -> AsyncIterator[Gateway]:
 @pytest.fixture
 def config(shared_tmp: Path) -> HostConfig:
     return HostConfig(shared_tmp, KEY, driver="process", pool_size=0)
+
+
+def ordered(host: Host, **request: float | int | str) -> Order:
+    """What a task of that measure gets from the host's own driver, and no image."""
+    driver, capability = host._fleet.drivers.usual
+    return Order(driver, capability, Base(), SandboxRequest(**request))  # type: ignore[arg-type]
 
 
 def sandbox(**request: float | int | str) -> SandboxSpec:

@@ -6,15 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from squib.contracts.errors import Conflict, DriverUnavailable, HostFull, InfrastructureError, InvalidRequest
-from squib.contracts.machine import MachinePhase
+from squib.contracts.errors import (
+    Conflict,
+    DriverUnavailable,
+    HostFull,
+    InfrastructureError,
+    InvalidRequest,
+    NotFound,
+)
+from squib.contracts.machine import Isolation, MachinePhase
 from squib.gateway import Gateway
 from squib.host import Host, HostConfig, probe_all, processes, ready
 from squib.host.drivers import registry
 from squib.host.keeper import Keeper
 from squib.host.layout import DRAFTS
 from tests import leaks
-from tests.host.conftest import KEY, sandbox
+from tests.host.conftest import KEY, ordered, sandbox
+from tests.needs import OF_DRIVER
 
 
 class Deaf(Gateway):
@@ -83,11 +91,34 @@ async def test_a_host_that_is_full_says_so_and_has_room_again(config: HostConfig
         await host.claim(sandbox())
 
 
-async def test_a_driver_that_this_host_does_not_run_is_refused(config: HostConfig, gateway: Gateway) -> None:
+@pytest.mark.needs(*OF_DRIVER["bubblewrap"])
+async def test_a_task_may_name_a_stronger_driver_and_never_a_weaker_one(config: HostConfig, gateway: Gateway) -> None:
     async with Host(config, gateway) as host:
-        with pytest.raises(DriverUnavailable, match="bubblewrap"):
-            await host.claim(sandbox(driver="bubblewrap"))
+        machine = await host.claim(sandbox(driver="bubblewrap"))
+        assert machine.driver == "bubblewrap"
+        assert host.isolation(machine) is Isolation.NAMESPACE
         assert (await host.claim(sandbox(driver="process"))).driver == "process"
+        with pytest.raises(DriverUnavailable, match="no driver"):
+            await host.claim(sandbox(driver="vmware"))
+    async with Host(replace(config, driver="bubblewrap"), gateway) as host:
+        with pytest.raises(DriverUnavailable, match="weaker"):
+            await host.claim(sandbox(driver="process"))
+
+
+async def test_a_driver_that_does_not_work_is_refused_with_its_reason(
+    config: HostConfig, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Host(config, gateway) as host:
+        monkeypatch.setenv("PATH", "/nonexistent")
+        with pytest.raises(DriverUnavailable, match="not installed"):
+            await host.claim(sandbox(driver="bubblewrap"))
+
+
+async def test_an_image_that_is_not_there_is_named(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        with pytest.raises(NotFound, match="there is no image pascal") as caught:
+            await host.claim(replace(sandbox(), image="pascal"))
+        assert "squib image list" in (caught.value.advice or "")
 
 
 async def test_one_process_at_a_time_uses_a_state_directory(config: HostConfig, gateway: Gateway) -> None:
@@ -203,7 +234,7 @@ async def test_the_console_is_bounded(config: HostConfig, gateway: Gateway) -> N
 async def test_renewal_keeps_guests_and_ends_a_silent_one_in_the_pool(config: HostConfig, gateway: Gateway) -> None:
     async with Host(config, gateway) as host:
         machine = await host.claim(sandbox())
-        pooled = replace(await host._fleet.create(sandbox().request), phase=MachinePhase.READY)
+        pooled = replace(await host._fleet.create(ordered(host)), phase=MachinePhase.READY)
         host._fleet.keep(pooled)
         (Path(pooled.directory) / "guest" / "guest.sock").unlink()
         await Keeper(host._fleet).renew()
@@ -216,7 +247,7 @@ async def test_leftovers_without_a_machine_are_swept_when_they_are_old(
 ) -> None:
     async with Host(config, gateway) as host:
         machine = await host.claim(sandbox())
-        lost = await host._fleet.create(sandbox().request)  # and nobody keeps it
+        lost = await host._fleet.create(ordered(host))  # and nobody keeps it
         await Keeper(host._fleet).sweep()
         assert Path(lost.directory).exists(), "it may be a probe's of another process"
         monkeypatch.setattr("squib.host.keeper.LEFTOVER_AGE", -1.0)

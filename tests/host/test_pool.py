@@ -33,7 +33,7 @@ async def test_a_dead_guest_in_the_pool_is_never_handed_out(config: HostConfig, 
     async with Host(replace(config, pool_size=1), gateway) as host:
         await filled(host, 1)
         (pooled,) = host._fleet.in_phase(MachinePhase.READY)
-        await host._fleet.driver.destroy(pooled)
+        await host._fleet.drivers.own.destroy(pooled)
         machine = await host.claim(sandbox())
         assert machine.id != pooled.id
         assert await host.alive(machine)

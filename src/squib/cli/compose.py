@@ -45,7 +45,7 @@ def host_config(installation: Installation, *, driver: str | None = None) -> Hos
         uid_count=sandbox.uid_count,
         lease_seconds=sandbox.lease_seconds,
         agents=settings.agents,
-        rootfs=sandbox.rootfs,
+        image=sandbox.image,
     )
 
 

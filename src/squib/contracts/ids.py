@@ -5,7 +5,7 @@ import secrets
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower-case: sorts as its numbers do
-_PATTERN = re.compile(r"(?:task|sbx|mch|run|msg|tok|usr|wrk|upl|ep)-[0-9a-hjkmnp-tv-z]{26}")
+_PATTERN = re.compile(r"(?:task|sbx|mch|run|msg|tok|usr|wrk|upl|snp|ep)-[0-9a-hjkmnp-tv-z]{26}")
 
 
 def _base32(value: int, length: int) -> str:

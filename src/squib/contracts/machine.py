@@ -29,6 +29,8 @@ class Capability:
     own_kernel: bool = False
     limits: tuple[str, ...] = ()  # which of memory, cpu, pids, disk it enforces here, and how
     boot_ms: float | None = None
+    needs_image: bool = False  # it can't use the host's own root
+    fixed: bool = False  # a machine keeps the cpu and memory that it was made with
     lacks: tuple[str, ...] = ()  # what programs inside miss of Linux
 
 

@@ -67,7 +67,7 @@ async def _worth_keeping(fleet: Fleet, machine: Machine) -> bool:
     """A claimed machine whose time is not over, or a pooled one as we would make it, whose guest answers."""
     wanted = {
         MachinePhase.CLAIMED: machine.expires_at is None or machine.expires_at > time.time(),
-        MachinePhase.READY: machine.made_with == fleet.made_with,
+        MachinePhase.READY: machine.made_with == fleet.made_with(machine),
     }
     if not wanted.get(machine.phase, False) or not await fleet.alive(machine):
         return False

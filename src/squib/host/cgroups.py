@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from squib.host import processes
 CONTROLLERS = ("memory", "cpu", "pids")
 PERIOD_US = 100_000
 KILL_SECONDS = 10.0
+_SMALL_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,25 @@ def _limit_memory_v1(path: Path, size: int) -> None:
     else:
         _write(plain, str(size))
         _write(swap, str(size))
+
+
+@contextlib.contextmanager
+def yielding(paths: tuple[str, ...], really: bool = True) -> Iterator[None]:
+    """For the length of the block the groups have a small share of the processors where others want them too."""
+    if really:
+        _weigh(paths, _SMALL_SHARE)
+    try:
+        yield
+    finally:
+        if really:
+            _weigh(paths, 1.0)
+
+
+def _weigh(paths: tuple[str, ...], share: float) -> None:
+    for path in map(Path, paths):
+        with contextlib.suppress(OSError):  # they are gone, or the kernel has no such thing
+            _write_if(path / "cpu.weight", str(int(100 * share)))
+            _write_if(path / "cpu.shares", str(int(1024 * share)))
 
 
 def members(paths: tuple[str, ...]) -> set[int]:

@@ -15,10 +15,10 @@ class HostConfig:
     pool_size: int = 2  # guests that wait, ready
     max_machines: int = 64  # the pool's included
     tools: Path | None = None  # the agents' programs, seen read-only at /opt/squib/tools
-    guest_python: str | None = None  # absent: the first CPython >= 3.11 that the sandbox can run
+    guest_python: str | None = None  # in the host's own root; absent: the first CPython >= 3.11 that machines can run
     uid_base: int = 200_000  # as root, each machine runs under a user of its own from here on
     uid_count: int = 1000
     lease_seconds: float = 120.0  # a guest that nobody asks after for so long ends itself
     agents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # settings that the guests may see
-    rootfs: Path | None = None  # absent: the machine's own /usr, read-only
+    image: str | None = None  # name or digest, for tasks that name none; absent: the host's own /usr, read-only
     keep_machines: bool = False  # leave claimed machines running at the end, for the next process to adopt

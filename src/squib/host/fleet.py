@@ -2,52 +2,38 @@
 
 import asyncio
 import contextlib
-import functools
-import hashlib
-import json
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from squib.contracts import ids
 from squib.contracts.errors import HostFull, InfrastructureError
-from squib.contracts.guest import GuestConfig
-from squib.contracts.machine import Machine, MachinePhase, MachineSpec
-from squib.contracts.task import SandboxRequest
-from squib.host import ready, records
+from squib.contracts.machine import Machine, MachinePhase
+from squib.host import cgroups, making, ready, records
+from squib.host.choice import Drivers
 from squib.host.config import HostConfig
-from squib.host.drivers import registry
-from squib.host.drivers.base import Driver
 from squib.host.gate import Gate
 from squib.host.ground import Ground
 from squib.host.keyed import KeyedLocks
 from squib.host.layout import MachineDir
+from squib.host.making import Order
 from squib.host.removal import remove_tree
-from squib.link import guest_token, token_digest
 
 log = structlog.get_logger(__name__)
 
 
 class Fleet:
-    """Machines by id. New ones come from `driver`; old ones may be another driver's and are ended by that."""
+    """Machines by id, each of the driver that made it."""
 
-    def __init__(self, config: HostConfig, ground: Ground, gateway: Gate, driver: Driver):
+    def __init__(self, config: HostConfig, ground: Ground, gateway: Gate, drivers: Drivers):
         self.config = config
         self.ground = ground
         self.gateway = gateway
-        self.driver = driver
+        self.drivers = drivers
         self.machines: dict[str, Machine] = {}
-        self._drivers: dict[str, Driver] = {driver.name: driver}
         self._ends = KeyedLocks()
         self._making: set[str] = set()
-
-    def driver_of(self, machine: Machine) -> Driver:
-        """The driver that made it."""
-        if machine.driver not in self._drivers:
-            self._drivers[machine.driver] = registry.make(machine.driver, self.ground)
-        return self._drivers[machine.driver]
 
     def of_sandbox(self, sandbox_id: str) -> Machine | None:
         """The machine that the sandbox claimed."""
@@ -74,24 +60,28 @@ class Fleet:
 
     async def alive(self, machine: Machine) -> bool:
         """Whether its outermost process runs."""
-        return await self.driver_of(machine).alive(machine)
+        return await self.drivers.of(machine).alive(machine)
 
-    async def create(self, request: SandboxRequest) -> Machine:
+    async def create(self, order: Order, *, yielding: bool = False) -> Machine:
         """Make a machine and return once its guest answers: the caller must `keep` it, in a phase, before it awaits.
+
+        `yielding`: nobody waits for it, and until it answers it gives way to others' work.
 
         Raises HostFull, SandboxLost or InfrastructureError.
         """
         if self.room <= 0:
             raise HostFull(f"this host has its {self.config.max_machines} machines")
-        spec = self._spec(request)
+        spec = making.spec(order, self.config)
         place = self.ground.state.machine(spec.id)
         self._making.add(spec.id)
         try:
             async with self._undone_on_failure(place):
-                machine = await self.driver.create(spec, place.root, self._guest_config(spec))
+                config = making.guest_config(spec, self.config.key)
+                machine = await order.driver.create(spec, place.root, config)
                 await self._open_gateway(machine)
-                await ready.wait(machine, self.driver, self.config.key)
-                return replace(machine, made_with=self.made_with)
+                with cgroups.yielding(machine.cgroups, yielding):
+                    await ready.wait(machine, order.driver, self.config.key)
+                return replace(machine, made_with=self.made_with(machine))
         finally:
             self._making.discard(spec.id)
 
@@ -109,7 +99,7 @@ class Fleet:
     async def remove(self, machine: Machine) -> None:
         """End what a record tells of, and its directory: also of a machine that is not in the books."""
         await self.gateway.close(machine.id)
-        await self.driver_of(machine).destroy(machine)
+        await self.drivers.of(machine).destroy(machine)
         await asyncio.to_thread(remove_tree, Path(machine.directory))
 
     async def destroy_all(self, machine_ids: Iterable[str], *, at_once: int = 8) -> None:
@@ -156,35 +146,9 @@ class Fleet:
             await self.gateway.close(place.id)
             await asyncio.to_thread(remove_tree, place.root)
 
-    @functools.cached_property
-    def made_with(self) -> str:
-        """Names all that a machine has from this process: the guest's build and the settings that it is made with."""
-        config, ground = self.config, self.ground
-        agents = {name: dict(options) for name, options in config.agents.items()}
-        parts = (self.driver.name, ground.guest.name, agents, config.lease_seconds, config.guest_python)
-        places = (str(config.tools), str(config.rootfs))
-        return hashlib.sha256(json.dumps([parts, places], sort_keys=True).encode()).hexdigest()[:16]
-
-    def _spec(self, request: SandboxRequest) -> MachineSpec:
-        return MachineSpec(
-            id=ids.new_id("mch"),
-            image=str(self.config.rootfs) if self.config.rootfs else "host",
-            cpu=request.cpu,
-            memory=request.memory,
-            disk=request.disk,
-            agents={name: dict(options) for name, options in self.config.agents.items()},
-            lease_seconds=self.config.lease_seconds,
-        )
-
-    def _guest_config(self, spec: MachineSpec) -> GuestConfig:
-        return GuestConfig(
-            sandbox_id=spec.id,
-            token_sha256=token_digest(guest_token(self.config.key, spec.id)),
-            listen="unix:/run/squib/guest/guest.sock",
-            gateway="unix:/run/squib/gateway/gateway.sock",
-            lease_seconds=spec.lease_seconds,
-            agents=spec.agents,
-        )
+    def made_with(self, machine: Machine) -> str:
+        """Names what such a machine would be made with by this process."""
+        return making.made_with(self.config, self.ground, machine.driver, machine.spec.image)
 
 
 async def _whole(work: Coroutine[None, None, None]) -> None:

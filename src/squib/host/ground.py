@@ -11,6 +11,7 @@ import structlog
 from squib.contracts.errors import InfrastructureError
 from squib.contracts.machine import Machine, MachineSpec
 from squib.host import cgroups, processes
+from squib.host.bases import Bases
 from squib.host.cgroups import Cgroups
 from squib.host.launch import Children
 from squib.host.layout import MachineDir, StateDir
@@ -29,9 +30,9 @@ class Ground:
     guest: Path  # the guest's zipapp
     groups: Cgroups
     uids: Uids | None
+    bases: Bases
     tools: Path | None = None
-    python: str | None = None
-    rootfs: Path | None = None
+    python: str | None = None  # of the host's own root; images name their own
     children: Children = field(default_factory=Children)
 
 

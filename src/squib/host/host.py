@@ -13,9 +13,10 @@ from types import TracebackType
 import structlog
 
 from squib.contracts.errors import Conflict, DriverUnavailable, InfrastructureError
-from squib.contracts.machine import Capability, Machine, MachinePhase
+from squib.contracts.machine import Capability, Isolation, Machine, MachinePhase
 from squib.contracts.sandbox import SandboxSpec
 from squib.host import adoption, probes, uids
+from squib.host.choice import Drivers
 from squib.host.config import HostConfig
 from squib.host.fleet import Fleet
 from squib.host.gate import Gate
@@ -23,6 +24,7 @@ from squib.host.ground import Ground
 from squib.host.keeper import Keeper
 from squib.host.keyed import KeyedLocks
 from squib.host.layout import StateDir
+from squib.host.making import Order
 from squib.host.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -57,8 +59,9 @@ class Host:
             stack.callback(self._leave, ground)
             driver, self.capability = await probes.choose(self._config.driver, ground)
             self.driver = driver.name
-            self._fleet = Fleet(self._config, ground, self._gateway, driver)
+            self._fleet = Fleet(self._config, ground, self._gateway, Drivers(ground, driver, self.capability))
             await adoption.adopt(self._fleet)
+            await self._fleet.drivers.meet(self._fleet.machines.values())
             stack.push_async_callback(self._end_machines)
             self._pool = Pool(self._fleet, self._config.pool_size)
             await stack.enter_async_context(self._rounds())
@@ -73,20 +76,17 @@ class Host:
     async def claim(self, spec: SandboxSpec) -> Machine:
         """The sandbox's machine, ready: the one that it has, one from the pool, or a new one.
 
-        Raises DriverUnavailable, HostFull, SandboxLost (made, and died while it started) or InfrastructureError.
+        Raises NotFound for an unknown image, DriverUnavailable, HostFull, SandboxLost (made, and died while it
+        started) or InfrastructureError.
         """
         async with self._claims.hold(spec.id):
             if (machine := self._fleet.of_sandbox(spec.id)) is not None:
                 return machine
-            if spec.request.driver not in (None, self.driver):
-                raise DriverUnavailable(
-                    f"this host runs the driver {self.driver}, not {spec.request.driver}",
-                    advice="Leave the driver out, or start squib with the one that you need.",
-                )
-            machine = await self._pool.take(spec.request)
+            order = await self._order(spec)
+            machine = await self._pool.take(order)
             warm = machine is not None
             if machine is None:
-                machine = await self._cold(spec)
+                machine = await self._new(order)
             claimed = replace(
                 machine,
                 phase=MachinePhase.CLAIMED,
@@ -120,12 +120,26 @@ class Host:
         """The claimed machines, oldest first."""
         return self._fleet.in_phase(MachinePhase.CLAIMED)
 
-    async def _cold(self, spec: SandboxSpec) -> Machine:
+    def isolation(self, machine: Machine) -> Isolation:
+        """What stands between that machine's guest and this host."""
+        return self._fleet.drivers.isolation(machine.driver)
+
+    async def _order(self, spec: SandboxSpec) -> Order:
+        """What the sandbox is to be made of. Raises NotFound, ImageError or DriverUnavailable."""
+        base = self._fleet.ground.bases.resolve(spec.image)
+        driver, capability = await self._fleet.drivers.pick(spec.request.driver)
+        if base.is_host and capability.needs_image:
+            raise DriverUnavailable(
+                f"{driver.name} makes sandboxes of images alone",
+                advice="Name an image, or one for all tasks (SQUIB_SANDBOX__IMAGE); 'squib image list' shows them.",
+            )
+        return Order(driver, capability, base, spec.request)
+
+    async def _new(self, order: Order) -> Machine:
         """A new machine. A host that is full gives up a pooled one that did not fit."""
-        if self._fleet.room <= 0:
-            for pooled in self._fleet.in_phase(MachinePhase.READY)[:1]:
-                await self._fleet.destroy(pooled.id)
-        return await self._fleet.create(spec.request)
+        if self._fleet.room <= 0 and (spare := self._pool.spare()) is not None:
+            await self._fleet.destroy(spare.id)
+        return await self._fleet.create(order)
 
     @contextlib.asynccontextmanager
     async def _rounds(self) -> AsyncIterator[None]:

@@ -95,7 +95,7 @@ class Keeper:
         if now is not None and now.phase is MachinePhase.CLAIMED and now.ended is None:
             log.warning("a machine is ended", machine=machine.id, sandbox=machine.sandbox_id, reason=why)
             self._fleet.keep(replace(now, ended=why))
-            await self._fleet.driver_of(machine).destroy(machine)
+            await self._fleet.drivers.of(machine).destroy(machine)
 
     async def sweep(self) -> None:
         """Remove old directories and groups that belong to no machine in the books."""

@@ -14,10 +14,12 @@ from squib.contracts.errors import DriverUnavailable
 from squib.contracts.machine import Capability
 from squib.guest import bundle
 from squib.host import cgroups, records, uids
+from squib.host.bases import Bases
 from squib.host.config import HostConfig
 from squib.host.drivers import registry
 from squib.host.drivers.base import Driver, Recalling
 from squib.host.ground import Ground
+from squib.host.images import Images
 from squib.host.layout import DRAFTS, StateDir
 
 
@@ -36,9 +38,8 @@ async def ground(config: HostConfig, *, probing: bool = False) -> Ground:
             if (machine := records.load(place.root)) is not None and machine.uid is not None:
                 users.hold(machine.uid, machine.id)
     guest = await asyncio.to_thread(_place_guest, config.state_dir)
-    return Ground(
-        state, guest, cgroups.here(config.state_dir), users, config.tools, config.guest_python, config.rootfs
-    )
+    bases = Bases(Images(config.state_dir), config.image)
+    return Ground(state, guest, cgroups.here(config.state_dir), users, bases, config.tools, config.guest_python)
 
 
 async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
@@ -46,14 +47,19 @@ async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
     failures = []
     for candidate in registry.AUTOMATIC if name == "auto" else (name,):
         driver = registry.make(candidate, on)
-        known = driver.recall() if isinstance(driver, Recalling) else None
-        capability = known or await driver.probe()
+        capability = await probe(driver)
         if capability.works:
             return driver, capability
         failures.append(capability)
     reasons = "; ".join(f"{c.driver}: {c.why_not}" for c in failures)
     advice = " ".join(c.advice for c in failures if c.advice)
     raise DriverUnavailable(f"no sandbox driver works here ({reasons})", advice=advice or None)
+
+
+async def probe(driver: Driver) -> Capability:
+    """What works of that driver here, by an earlier probe where it remembers one."""
+    known = driver.recall() if isinstance(driver, Recalling) else None
+    return known or await driver.probe()
 
 
 async def probe_all(config: HostConfig) -> list[Capability]:

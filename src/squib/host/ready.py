@@ -18,29 +18,34 @@ ANSWER_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
 
 
-async def health(machine: Machine, key: bytes, seconds: float = ANSWER_SECONDS) -> Health:
-    """Ask the guest, which renews its lease. Raises GuestUnreachable or another SquibError."""
+def link(machine: Machine, key: bytes, *, known_as: str | None = None, seconds: float = ANSWER_SECONDS) -> GuestLink:
+    """The way to the guest, which answers to the token of the machine `known_as`; None: of its own."""
     owner = os.geteuid() if machine.uid is None else machine.uid
-    async with GuestLink(machine.endpoint, guest_token(key, machine.id), uid=owner, timeout=seconds) as link:
-        return await link.health()
+    return GuestLink(machine.endpoint, guest_token(key, known_as or machine.id), uid=owner, timeout=seconds)
 
 
-async def answers(machine: Machine, key: bytes) -> bool:
+async def health(machine: Machine, key: bytes, *, known_as: str | None = None) -> Health:
+    """Ask the guest, which renews its lease. Raises GuestUnreachable or another SquibError."""
+    async with link(machine, key, known_as=known_as) as guest:
+        return await guest.health()
+
+
+async def answers(machine: Machine, key: bytes, *, known_as: str | None = None) -> bool:
     """Whether the guest answers."""
     try:
-        await health(machine, key)
+        await health(machine, key, known_as=known_as)
     except (SquibError, OSError):
         return False
     return True
 
 
-async def wait(machine: Machine, driver: Driver, key: bytes) -> None:
+async def wait(machine: Machine, driver: Driver, key: bytes, *, known_as: str | None = None) -> None:
     """Return once the guest answers. Raises SandboxLost if it ends first, InfrastructureError after READY_SECONDS."""
     socket = Path(machine.endpoint.removeprefix("unix:"))
     try:
         async with asyncio.timeout(READY_SECONDS):
             await _either(watch.appears(socket), processes.ended(machine.pid or 0))
-            await _first_answer(machine, driver, key)
+            await _first_answer(machine, driver, key, known_as)
     except TimeoutError as error:
         said = console_tail(Path(machine.directory))
         raise InfrastructureError(
@@ -61,9 +66,9 @@ async def _either(*waits: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _first_answer(machine: Machine, driver: Driver, key: bytes) -> None:
+async def _first_answer(machine: Machine, driver: Driver, key: bytes, known_as: str | None) -> None:
     pause = _FIRST_PAUSE
-    while not await answers(machine, key):  # bound, and not yet listening
+    while not await answers(machine, key, known_as=known_as):  # bound, and not yet listening
         await _still_runs(machine, driver)
         await asyncio.sleep(pause)
         pause = min(pause * 1.3, _LONGEST_PAUSE)

@@ -62,6 +62,10 @@ class GuestLink:
         """Proof of life; it also renews the guest's lease."""
         return await self._get(guest.Health, "/health")
 
+    async def freeze(self, body: guest.FreezeRequest) -> guest.Health:
+        """Get it ready to be frozen, which takes a moment. Raises Conflict while it is at work."""
+        return await self._post(guest.Health, "/freeze", body, repeatable=False)
+
     async def resume(self, body: guest.Resume) -> guest.Health:
         """Tell a restored clone who it is."""
         return await self._post(guest.Health, "/resume", body, repeatable=False)

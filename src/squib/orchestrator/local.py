@@ -1,6 +1,6 @@
 """The orchestrator of one machine: a host in this process."""
 
-from squib.contracts.machine import Isolation, Machine, MachinePhase
+from squib.contracts.machine import Machine, MachinePhase
 from squib.contracts.sandbox import Sandbox, SandboxPhase, SandboxSpec
 from squib.host import Host
 
@@ -32,16 +32,27 @@ class LocalOrchestrator:
         """All claimed machines; `ready` here says only that they have not been asked to go."""
         return [self._sandbox(machine, SandboxPhase.READY) for machine in await self._host.list()]
 
+    async def suspend(self, sandbox_id: str) -> bool:
+        """Never, as yet."""
+        return False
+
+    async def resume(self, sandbox_id: str) -> Sandbox | None:
+        """As it is: nothing is suspended."""
+        return await self.get(sandbox_id)
+
     def _sandbox(self, machine: Machine, phase: SandboxPhase) -> Sandbox:
-        isolation: Isolation = self._host.capability.isolation
         return Sandbox(
             id=machine.sandbox_id or "",
             task_id=machine.task_id or "",
             phase=phase,
             machine_id=machine.id,
             driver=machine.driver,
-            isolation=isolation.name.lower(),
+            isolation=self._host.isolation(machine).name.lower(),
             endpoint=machine.endpoint,
             warm=machine.warm,
+            image=machine.spec.image_name,
+            snapshot=machine.snapshot,
+            image=machine.spec.image_name,
+            snapshot=machine.snapshot,
             detail=machine.ended,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squib.contracts.errors import ImageError
+from squib.contracts.errors import Conflict, ImageError
 from squib.contracts.guest import TerminalRequest
 from squib.gateway import Gateway
 from squib.host import Host, HostConfig
@@ -104,10 +104,14 @@ async def test_an_interrupted_build_leaves_nothing_that_counts(shared_tmp: Path,
         assert left == {"names", workshop.path.name}
 
 
-async def test_a_sandbox_is_made_of_it(small: Kept, shared_tmp: Path) -> None:
-    config = HostConfig(shared_tmp, KEY, driver="bubblewrap", pool_size=0, rootfs=small.rootfs)
+async def test_a_sandbox_is_made_of_it(small: Kept) -> None:
+    state = small.path.parent.parent
+    config = HostConfig(state, KEY, driver="bubblewrap", pool_size=0, image="small")
     async with Gateway({}) as gateway, Host(config, gateway) as host:
         machine = await host.claim(sandbox())
+        assert (machine.spec.image_name, machine.spec.python) == ("small", small.image.python)
+        with pytest.raises(Conflict, match="1 machines"):
+            Images(state).remove("small")
         async with GuestLink(machine.endpoint, guest_token(KEY, machine.id), uid=machine.uid) as link:
             command = "greet; id -un; git --version; touch /usr/x || ls /opt | grep -v squib"
             done = await link.terminal(TerminalRequest(command, env=small.image.environment))

@@ -41,7 +41,8 @@ async def _image(name: str) -> Kept:
 async def sh(request: pytest.FixtureRequest, shared_tmp: Path) -> AsyncIterator[Shell]:
     """Runs a command in a sandbox of the image, which must succeed; gives its output."""
     image = await _image(request.param)
-    config = HostConfig(shared_tmp, KEY, driver="bubblewrap", pool_size=0, rootfs=image.rootfs)
+    (shared_tmp / "images").symlink_to(image.path.parent)
+    config = HostConfig(shared_tmp, KEY, driver="bubblewrap", pool_size=0, image=image.image.digest)
     async with Gateway({}) as gateway, Host(config, gateway) as host:
         machine = await host.claim(sandbox(memory=4096))
         async with GuestLink(machine.endpoint, guest_token(KEY, machine.id), uid=machine.uid, timeout=1200) as link:

@@ -15,6 +15,7 @@ from squib.contracts.errors import DriverUnavailable, InfrastructureError, Squib
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
 from squib.host import interpreters, limits, machines, pipes, processes, seccomp
+from squib.host.bases import HOST, Base
 from squib.host.cgroups import Limits
 from squib.host.drivers import sandbox
 from squib.host.ground import Ground, console_tail, limits_of, vacate
@@ -69,10 +70,10 @@ class BubblewrapDriver:
 
     async def create(self, spec: MachineSpec, directory: Path, config: GuestConfig) -> Machine:
         """Start the sandbox and its guest; see the protocol."""
-        if not self._python:
+        if not self._filter or not (spec.python or self._python):
             await self._find_out()
         command = ("serve", "--config", f"{sandbox.CONFIG}/guest.json")
-        guest = (self._python, *interpreters.FLAGS, sandbox.GUEST, *command)
+        guest = (spec.python or self._python, *interpreters.FLAGS, sandbox.GUEST, *command)
         async with machines.holding(self._ground, self.name, spec, directory) as draft:
             machines.write_config(MachineDir(directory), config)
             return await self._boot(draft, config, limits.counted(self._ground, spec, guest))
@@ -99,9 +100,8 @@ class BubblewrapDriver:
         with pipes.pipe() as info, pipes.memory_files(*contents) as descriptors:
             passwd, group, hosts, program = descriptors
             files = sandbox.Files(passwd, group, hosts, program, info.write)
-            options = sandbox.arguments(
-                self._bwrap, draft.spec, MachineDir(Path(draft.directory)), config, files, self._extra(config)
-            )
+            place, extra = MachineDir(Path(draft.directory)), self._extra(draft.spec, config)
+            options = sandbox.arguments(self._bwrap, draft.spec, place, config, files, extra)
             handed_on = (*descriptors, info.write)
             machine = machines.run(self._ground, draft, Program([*options, *argv], {}, handed_on))
             info.close_write()
@@ -113,12 +113,12 @@ class BubblewrapDriver:
             raise InfrastructureError(f"bubblewrap did not start: {detail}") from error
         return replace(machine, pid=pid, pid_start=processes.start_time(pid))
 
-    def _extra(self, config: GuestConfig) -> list[str]:
+    def _extra(self, spec: MachineSpec, config: GuestConfig) -> list[str]:
         """The driver's own read-only binds, and the guest's environment."""
         binds = ["--ro-bind", str(self._ground.guest), sandbox.GUEST]
         if self._ground.tools:
             binds += ["--ro-bind", str(self._ground.tools), sandbox.TOOLS]
-        if self._ground.python and self._ground.rootfs is None and not self._ground.python.startswith("/usr/"):
+        if self._ground.python and spec.image == HOST and not self._ground.python.startswith("/usr/"):
             prefix = str(Path(self._ground.python).resolve().parent.parent)
             binds += ["--ro-bind", prefix, prefix]
         variables = {"PATH": config.path, "HOME": config.home, "LANG": "C.UTF-8"}
@@ -137,20 +137,18 @@ class BubblewrapDriver:
                 f"no system call filter can be made: {error}",
                 advice="Install libseccomp (apt-get install libseccomp2).",
             ) from error
-        root = self._ground.rootfs or Path("/")
-        found = interpreters.candidates(self._ground.python, root)
+        base = self._ground.bases.default
         trouble = "there is no Python where the sandbox could see it"
-        for python in found:
-            trouble = await self._try(python)
+        for python in (base.python,) if base.python else interpreters.candidates(self._ground.python):
+            trouble = await self._try(python, base)
             if not trouble:
                 self._python = python
                 return await self._version()
         raise DriverUnavailable(f"no sandbox boots: {trouble}", advice=_advice(trouble))
 
-    async def _try(self, python: str) -> str:
+    async def _try(self, python: str, base: Base) -> str:
         """Boot a sandbox that runs nothing but the check. Gives what was wrong, or nothing."""
-        image = str(self._ground.rootfs) if self._ground.rootfs else "host"
-        spec = MachineSpec(ids.new_id("mch"), image=image)
+        spec = MachineSpec(ids.new_id("mch"), image=base.image)
         directory = self._ground.state.machine(spec.id).root
         config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")
         argv = limits.counted(self._ground, spec, (python, *interpreters.FLAGS, "-c", interpreters.CHECK))

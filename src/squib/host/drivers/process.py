@@ -10,7 +10,9 @@ from squib.contracts.errors import DriverUnavailable
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
 from squib.host import interpreters, limits, machines, processes
+from squib.host.bases import HOST
 from squib.host.cgroups import Limits
+from squib.host.drivers.base import Frozen
 from squib.host.ground import Ground, limits_of, vacate
 from squib.host.layout import MachineDir
 from squib.host.machines import Program
@@ -43,8 +45,15 @@ class ProcessDriver:
             self.name, True, Isolation.NONE, limits=claims, boot_ms=(time.perf_counter() - began) * 1000
         )
 
-    async def create(self, spec: MachineSpec, directory: Path, config: GuestConfig) -> Machine:
+    async def create(
+        self, spec: MachineSpec, directory: Path, config: GuestConfig, frozen: Frozen | None = None
+    ) -> Machine:
         """Start the guest in the machine's directory; see the protocol."""
+        if spec.image != HOST or frozen is not None:
+            raise DriverUnavailable(
+                "a process has the host's own files: it is made of no image, and never frozen",
+                advice="Leave the image out, or name another driver.",
+            )
         self._python = self._python or await self._find_python()
         place = MachineDir(directory)
         async with machines.holding(self._ground, self.name, spec, directory) as draft:

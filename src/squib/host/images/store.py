@@ -14,7 +14,7 @@ from pathlib import Path
 
 from squib.contracts import codec
 from squib.contracts.errors import Conflict, ImageError, InvalidRequest, NotFound
-from squib.contracts.image import Image, check_name, is_digest
+from squib.contracts.image import Image, check_name, is_digest, is_name
 from squib.host import records
 from squib.host.layout import StateDir
 from squib.host.removal import remove_tree
@@ -125,13 +125,17 @@ class Images:
 
     def get(self, name: str) -> Kept:
         """The image that a name, a digest or the beginning of one means. Raises NotFound or ImageError."""
-        digest = self._pointers().get(name)
-        if digest is None:
-            starts = [d for d in self._digests() if len(name) >= _SHORT and d.startswith(name)]
-            digest = starts[0] if len(starts) == 1 else None
+        digest = self.digest_of(name)
         if digest is None:
             raise NotFound(f"there is no image {name}", advice="'squib image list' shows those that are here.")
         return self._load(digest)
+
+    def digest_of(self, name: str) -> str | None:
+        """The digest that a name, a digest or the beginning of one means; None where it means none."""
+        if is_name(name) and (digest := _pointed(self._names / name)) is not None:
+            return digest if (self.root / digest).is_dir() else None
+        starts = [d for d in self._digests() if len(name) >= _SHORT and d.startswith(name)]
+        return starts[0] if len(starts) == 1 else None
 
     def all(self) -> list[Kept]:
         """All that are whole, newest first."""
@@ -179,6 +183,15 @@ class Images:
     def _pointers(self) -> dict[str, str]:
         found = {}
         for path in self._names.iterdir() if self._names.is_dir() else ():
-            with contextlib.suppress(OSError):
-                found[path.name] = os.path.basename(os.readlink(path))  # noqa: PTH115, PTH119
+            if (digest := _pointed(path)) is not None:
+                found[path.name] = digest
         return found
+
+
+def _pointed(link: Path) -> str | None:
+    """The digest that a name's link leads to."""
+    try:
+        digest = link.readlink().name
+    except OSError:
+        return None
+    return digest if is_digest(digest) else None

@@ -1,0 +1,71 @@
+"""Machines frozen and let go on: what their guests are told before and after, alike for all who freeze."""
+
+import contextlib
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from squib.contracts.errors import SquibError, Unsupported
+from squib.contracts.guest import FreezeRequest
+from squib.contracts.machine import Machine
+from squib.host import making, ready
+from squib.host.drivers.base import Driver, Freezing
+from squib.host.layout import MachineDir
+
+FREEZE_SECONDS = 60.0  # for the guest to let go of what it holds
+
+
+def able(driver: Driver) -> Freezing:
+    """The driver as one that can freeze. Raises Unsupported."""
+    if not isinstance(driver, Freezing):
+        raise Unsupported(f"machines of {driver.name} can't be frozen")
+    return driver
+
+
+async def freeze(driver: Driver, machine: Machine, key: bytes, target: Path, *, keep: bool) -> str | None:
+    """Write the machine below `target`; with `keep` it then runs on. Gives the file that its guest waits for, if any.
+
+    Raises Conflict while an agent runs there, the machine as it was; Unsupported; InfrastructureError, after which
+    it runs on if it still can: ask it.
+    """
+    freezing = able(driver)
+    thaw = f"thaw-{secrets.token_hex(8)}" if freezing.lets_go else None
+    async with ready.link(machine, key, seconds=FREEZE_SECONDS) as guest:
+        await guest.freeze(FreezeRequest(thaw))
+    try:
+        await freezing.freeze(replace(machine, thaw=thaw), target, keep=keep)
+    except BaseException:
+        _let_on(machine, thaw)
+        raise
+    if keep:
+        _let_on(machine, thaw)
+        await wake(driver, machine, key, machine.id)
+    return thaw
+
+
+async def wake(driver: Driver, machine: Machine, key: bytes, known_as: str) -> None:
+    """Wait for a guest that goes on with the identity of the machine `known_as`, and give it this machine's.
+
+    Returns once it answers to its own token. Raises SandboxLost or InfrastructureError.
+    """
+    await ready.wait(machine, driver, key, known_as=known_as)
+    async with ready.link(machine, key, known_as=known_as) as guest:
+        await guest.resume(making.identity(key, machine.id))
+    await ready.health(machine, key)
+
+
+async def recovered(driver: Driver, machine: Machine, key: bytes) -> bool:
+    """Whether a machine goes on after a failed freeze."""
+    with contextlib.suppress(SquibError, OSError):
+        if await driver.alive(machine):
+            await wake(driver, machine, key, machine.id)
+            return True
+    return False
+
+
+def _let_on(machine: Machine, thaw: str | None) -> None:
+    """Leave the file for which the guest waits."""
+    if thaw is not None:
+        place = MachineDir(Path(machine.directory))
+        with contextlib.suppress(OSError):
+            (place.config / thaw).touch(mode=0o444)
