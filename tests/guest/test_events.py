@@ -81,16 +81,35 @@ async def test_after(log: EventLog) -> None:
             log.attach(bad)
 
 
-async def test_a_new_epoch_tells_a_reader_what_it_missed(log: EventLog) -> None:
+async def test_a_reader_goes_from_one_epoch_into_the_next(log: EventLog) -> None:
     log.record("x", {})
     behind, level = log.attach(None), log.attach(f"{log.epoch}:2")
     old = log.epoch
     log.begin()
     assert log.epoch != old
-    gap, ready = _all(behind)
-    assert (gap.type, gap.epoch, gap.n, gap.data["first"], gap.data["last"]) == ("runtime.gap", old, 2, 1, 2)
-    assert (ready.epoch, ready.n) == (log.epoch, 1)
+    assert [(e.epoch, e.n) for e in _all(behind)] == [(old, 1), (old, 2), (log.epoch, 1)]
     assert [e.type for e in _all(level)] == ["runtime.ready"]
+    assert [(e.epoch, e.n) for e in _all(log.attach(f"{old}:1"))] == [(old, 2), (log.epoch, 1)]
+    assert [(e.epoch, e.n) for e in _all(log.attach(f"{old}:99"))] == [(log.epoch, 1)]
+    assert [(e.epoch, e.n) for e in _all(log.attach(None))] == [(log.epoch, 1)]
+
+
+async def test_what_two_epochs_have_lost_is_a_gap_of_each(log: EventLog, tmp_path: Path) -> None:
+    log.record("x", {})
+    old, reader = log.epoch, log.attach(None)
+    log.begin()
+    log.release()
+    for file in (tmp_path / "ring").iterdir():
+        file.unlink()
+    log.reclaim()
+    log.record("y", {})
+    first, second, event = _all(reader)
+    assert (first.type, first.epoch, first.n, first.data["first"], first.data["last"]) == (
+        *("runtime.gap", old, 2),
+        *(1, 2),
+    )
+    assert (second.type, second.epoch, second.n, second.data["first"]) == ("runtime.gap", log.epoch, 1, 1)
+    assert (event.type, event.epoch, event.n) == ("y", log.epoch, 2)
 
 
 async def test_an_epoch_from_before_the_start_is_a_gap_without_an_end(log: EventLog) -> None:

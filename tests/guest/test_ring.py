@@ -102,7 +102,7 @@ def test_leftovers_are_removed(tmp_path: Path) -> None:
     second = Ring(tmp_path / "ring", 16_000)
     assert _drain(second, Cursor(0)) == ([], [])
     assert list((tmp_path / "ring").iterdir()) == []
-    first.clear()
+    first.close()
 
 
 class Readers(RuleBasedStateMachine):

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from squib.contracts.guest import GuestConfig, RunRequest, RunState, RunStatus
 from squib.guest.children import Children
 from squib.guest.journal import Journal
 from squib.guest.run import Run
-from squib.guest.supervisor import Supervisor
+from squib.guest.supervisor import Places, Supervisor
 
 
 class Parser:
@@ -57,7 +58,7 @@ Go = Callable[..., Awaitable[tuple[RunStatus, list[str]]]]
 @pytest.fixture
 async def guest(config: GuestConfig, children: Children) -> AsyncIterator[Supervisor]:
     async with asyncio.TaskGroup() as group:
-        made = Supervisor(config, Journal(), group, children, "/guest.pyz")
+        made = Supervisor(config, Journal(), group, children, Places(Path("/guest.json"), Path("/guest.pyz")))
         made.events.begin()
         yield made
     made.events.close()

@@ -1,11 +1,13 @@
 """Requests to handlers: who may ask, what is asked for, and what an error looks like."""
 
+import contextlib
 import hashlib
 import hmac
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from squib.contracts.errors import NotFound, SquibError, Unauthenticated
+from squib.contracts.errors import Conflict, NotFound, SquibError, Unauthenticated
 from squib.guest import lazy
 from squib.guest.exchange import Exchange
 
@@ -19,6 +21,7 @@ ROUTES = {
     ("GET", "/health"): "squib.guest.routes.base:health",
     ("GET", "/logs"): "squib.guest.routes.base:logs",
     ("GET", "/events"): "squib.guest.routes.base:events",
+    ("POST", "/freeze"): "squib.guest.routes.base:freeze",
     ("POST", "/resume"): "squib.guest.routes.base:resume",
     ("POST", "/run"): "squib.guest.routes.run:start",
     ("GET", "/run"): "squib.guest.routes.run:status",
@@ -35,6 +38,8 @@ ROUTES = {
     ("GET", "/files/archive"): "squib.guest.routes.files:archive",
     ("POST", "/files/extract"): "squib.guest.routes.files:extract",
 }
+#: Requests that are no work: a guest that serves only these is at rest.
+_IDLE = {("GET", "/events"), ("GET", "/health"), ("POST", "/freeze")}
 
 
 class Application:
@@ -47,10 +52,13 @@ class Application:
         """Answer one request. Raises ConnectionError alone: when there is nobody left to be answered."""
         try:
             self._authenticate(exchange)
+            if self._guest.leaving:
+                raise Conflict("the guest is about to be frozen", advice="Ask again once it goes on.")
             handler = ROUTES.get((exchange.method, exchange.path))
             if handler is None:
                 raise NotFound(f"the guest has no {exchange.method} {exchange.path[:200]}")
-            await lazy.member(handler)(self._guest, exchange)
+            with self._counted(exchange):
+                await lazy.member(handler)(self._guest, exchange)
         except SquibError as error:
             self._fail(exchange, error)
         except ConnectionError:
@@ -66,6 +74,18 @@ class Application:
         if scheme.lower() != b"bearer" or not known:
             raise Unauthenticated("the request carries no token of this guest", advice="Ask by squib's own client.")
         self._guest.lease.renew()
+
+    @contextlib.contextmanager
+    def _counted(self, exchange: Exchange) -> Iterator[None]:
+        """Within the block the guest is busy with this request, unless it only listens to what happens."""
+        if (exchange.method, exchange.path) in _IDLE:
+            yield
+            return
+        self._guest.requests.append(exchange)
+        try:
+            yield
+        finally:
+            self._guest.requests.remove(exchange)
 
     def _fail(self, exchange: Exchange, error: SquibError) -> None:
         if exchange.started:  # it can no longer be told otherwise than by breaking off

@@ -45,13 +45,22 @@ class Root:
     """One directory, held open, and what lies below it. Paths are relative, errors are the contract's own."""
 
     def __init__(self, path: str):
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._path, self._libc = path, ctypes.CDLL(None, use_errno=True)
+        self.fd = self._open()
         self.kernel = self._kernel_resolves()
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def close(self) -> None:
-        """Let go of the directory."""
-        os.close(self.fd)
+        """Let go of the directory. Idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def reopen(self) -> None:
+        """Take the directory that is at its path now, once it has been closed. Raises OSError."""
+        self.fd = self._open()
 
     def _kernel_resolves(self) -> bool:
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from squib.contracts.errors import InvalidRequest
@@ -17,27 +17,36 @@ HEARTBEAT_SECONDS = 10.0
 _text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
+_REMEMBERED = 64  # epochs
+
+
 class EventLog:
-    """The events of one epoch after the other. `emit` then `flush`: a batch is one write and one wake-up."""
+    """The events of one epoch after the other. `emit` then `flush`: a batch is one write and one wake-up.
+
+    The ring counts on through all epochs: a reader goes from one into the next as from one event to the next.
+    """
 
     def __init__(self, ring: Ring, unread: int, version: str):
         self._ring, self._unread, self._version = ring, unread, version
         self._pending: list[bytes] = []
         self._readers: set[Reader] = set()
         self._relief: list[Callable[[], None]] = []
+        self._epochs: list[tuple[str, int]] = []  # each with the ring's number before its first event
         self.epoch = ""
-        self.last = 0
-        self._head = ""
+        self.last = 0  # event of the epoch
 
     def begin(self) -> None:
-        """Begin an epoch: numbers start at 1 with `runtime.ready`; what is left of the last one is dropped."""
+        """Begin an epoch: numbers start at 1 with `runtime.ready`. Older epochs can be read as long as they last."""
         self.flush()
-        ended = self.last
-        self._ring.clear()
-        self.epoch, self.last = new_epoch(), 0
-        for reader in self._readers:
-            reader.ended = ended
+        self._epochs.append((new_epoch(), self.total))
+        del self._epochs[:-_REMEMBERED]
+        self.epoch, self.last = self._epochs[-1][0], 0
         self.record(EventType.RUNTIME_READY, {"epoch": self.epoch, "version": self._version})
+
+    @property
+    def total(self) -> int:
+        """The number of the newest event in the ring's count."""
+        return (self._epochs[-1][1] if self._epochs else 0) + self.last
 
     def record(self, type_: str, data: dict[str, Any]) -> int:
         """Add one event of the guest's own at once; gives its number."""
@@ -64,22 +73,45 @@ class EventLog:
     # --- readers ---
 
     def attach(self, after: str | None) -> "Reader":
-        """A reader after `epoch:n`, from the epoch's first event where absent; detach it in the end.
+        """A reader after `epoch:n`, from the present epoch's first event where absent; detach it in the end.
 
-        An epoch that is not the present one begins with a gap: what it still had is not here.
+        An epoch that is not known here is a gap, and the present one follows.
         Raises InvalidRequest for what is no such position, or lies in the future.
         """
-        epoch, n = self.epoch, 0
-        if after:
-            epoch, _, text = after.rpartition(":")
-            if not is_epoch(epoch) or not (text.isascii() and text.isdigit()) or len(text) > 18:
-                raise InvalidRequest("after: must be epoch:n", fields={"after": "must be epoch:n"})
-            n = int(text)
-            if epoch == self.epoch and n > self.last:
-                raise InvalidRequest("after: lies in the future", fields={"after": f"the last is {self.last}"})
-        reader = Reader(self, self._ring, epoch, n)
+        reader = Reader(self, self._ring, *self._place(after))
         self._readers.add(reader)
         return reader
+
+    def _place(self, after: str | None) -> tuple[int, bytes]:
+        """The place in the ring's count, and what to tell of before it."""
+        base = self._epochs[-1][1]
+        if not after:
+            return base, b""
+        epoch, _, text = after.rpartition(":")
+        if not is_epoch(epoch) or not (text.isascii() and text.isdigit()) or len(text) > 18:
+            raise InvalidRequest("after: must be epoch:n", fields={"after": "must be epoch:n"})
+        n = int(text)
+        if epoch == self.epoch and n > self.last:
+            raise InvalidRequest("after: lies in the future", fields={"after": f"the last is {self.last}"})
+        for known, before, last in self._known():
+            if known == epoch:
+                return before + min(n, last), b""
+        return base, _gap(epoch, n + 1, None, "this guest does not know the epoch")
+
+    def _known(self) -> Iterator[tuple[str, int, int]]:
+        """The epochs, oldest first: name, the ring's number before it, how many events it has."""
+        ends = [before for _, before in self._epochs[1:]] + [self.total]
+        for (epoch, before), end in zip(self._epochs, ends, strict=True):
+            yield epoch, before, end - before
+
+    def gaps(self, first: int, last: int) -> bytes:
+        """Tell of events that are lost, `first` to `last` in the ring's count: a gap for each epoch."""
+        found = []
+        for epoch, before, count in self._known():
+            low, high = max(first - before, 1), min(last - before, count)
+            if low <= high:
+                found.append(_gap(epoch, low, high, "the ring on disk no longer holds them"))
+        return b"".join(found)
 
     def detach(self, reader: "Reader") -> None:
         """Forget a reader: nobody waits for it any more."""
@@ -89,7 +121,7 @@ class EventLog:
     @property
     def behind(self) -> bool:
         """Whether an attached reader lags by more than the bound: who makes events should wait."""
-        return any(self.last - r.position > self._unread for r in self._readers)
+        return any(self.total - r.position > self._unread for r in self._readers)
 
     def when_relieved(self, resume: Callable[[], None]) -> None:
         """Call `resume` once, as soon as no reader lags by more than half the bound."""
@@ -98,10 +130,24 @@ class EventLog:
 
     def relieve(self) -> None:
         """Call those who wait for the readers, if the readers have caught up."""
-        if self._relief and not any(self.last - r.position > self._unread // 2 for r in self._readers):
+        if self._relief and not any(self.total - r.position > self._unread // 2 for r in self._readers):
             waiting, self._relief = self._relief, []
             for resume in waiting:
                 resume()
+
+    def rest(self) -> None:
+        """Have all on the disk. Raises OSError."""
+        self.flush()
+        self._ring.flush()
+
+    def release(self) -> None:
+        """Let go of the ring's files until `reclaim`."""
+        self.flush()
+        self._ring.release()
+
+    def reclaim(self) -> None:
+        """Take the ring's files up again, as far as they are there."""
+        self._ring.reclaim()
 
     def close(self) -> None:
         """Close the ring."""
@@ -111,11 +157,9 @@ class EventLog:
 class Reader:
     """One reader's place in the log."""
 
-    def __init__(self, log: EventLog, ring: Ring, epoch: str, n: int):
-        self._log, self._ring = log, ring
-        self._epoch, self._cursor = epoch, Cursor(n)
+    def __init__(self, log: EventLog, ring: Ring, place: int, first: bytes):
+        self._log, self._ring, self._cursor, self._first = log, ring, Cursor(place), first
         self._changed = asyncio.Event()
-        self.ended: int | None = None  # the last number of the reader's epoch, where that is over and known
 
     def wake(self) -> None:
         """Something is new."""
@@ -123,27 +167,20 @@ class Reader:
 
     @property
     def position(self) -> int:
-        """The number read last, in the present epoch."""
-        return self._cursor.n if self._epoch == self._log.epoch else self._log.last
+        """The number read last, in the ring's count."""
+        return self._cursor.n
 
     def read(self) -> bytes:
         """The next frames, as they go to the client; empty at the end."""
         self._changed.clear()
-        if self._epoch != self._log.epoch:
-            return self._turn_over()
+        if self._first:
+            first, self._first = self._first, b""
+            return first
         batch = self._ring.read(self._cursor, READ_BYTES)
         self._log.relieve()
         if batch.lost is not None:
-            return _gap(self._epoch, *batch.lost, "the ring on disk no longer holds them")
+            return self._log.gaps(*batch.lost) or self.read()
         return batch.frames
-
-    def _turn_over(self) -> bytes:
-        """Go to the new epoch, after a gap if the old one had, or may have had, more."""
-        old, n, ended = self._epoch, self._cursor.n, self.ended
-        self._epoch, self._cursor, self.ended = self._log.epoch, Cursor(0), None
-        if ended is not None and n >= ended:
-            return self.read()
-        return _gap(old, n + 1, ended, "the guest began a new epoch")
 
     async def wait(self, seconds: float) -> bool:
         """Wait until something is new; False after `seconds`."""

@@ -56,12 +56,6 @@ class Ring:
         for leftover in directory.glob("*.ring"):
             leftover.unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Drop all frames; the next is number 1."""
-        while self._segments:
-            self._drop()
-        self.last = 0
-
     def append(self, count: int, frames: bytes) -> str | None:
         """Add the next `count` frames. Where the disk refuses they are lost; gives the reason then."""
         first, self.last = self.last + 1, self.last + count
@@ -95,7 +89,8 @@ class Ring:
     def _drop(self, place: int = 0) -> None:
         segment = self._segments.pop(place)
         self._total -= segment.size
-        os.close(segment.fd)
+        if segment.fd >= 0:
+            os.close(segment.fd)
         segment.fd = -1
         with contextlib.suppress(OSError):
             segment.path.unlink()
@@ -147,9 +142,27 @@ class Ring:
         cursor.offset = _skip(segment, offset, cursor.n + 1 - n)
         return None
 
+    def release(self) -> None:
+        """Let go of the files, which stay where they are; until `reclaim` nothing can be read or kept."""
+        for segment in self._segments:
+            os.close(segment.fd)
+            segment.fd = -1
+
+    def reclaim(self) -> None:
+        """Take the files up again. Those that are not here any more are lost, which readers are told."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._segments = [segment for segment in self._segments if _reopen(segment)]
+        self._total = sum(segment.size for segment in self._segments)
+
+    def flush(self) -> None:
+        """Have what was appended last on the disk. Raises OSError."""
+        if self._segments:
+            os.fsync(self._segments[-1].fd)
+
     def close(self) -> None:
         """Close and remove the files."""
-        self.clear()
+        while self._segments:
+            self._drop()
 
 
 def _write(segment: Segment, frames: bytes) -> None:
@@ -161,6 +174,19 @@ def _write(segment: Segment, frames: bytes) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(segment.fd, segment.size)
         raise
+
+
+def _reopen(segment: Segment) -> bool:
+    """Open the segment's file; False where there is none that could hold its frames."""
+    try:
+        segment.fd = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if os.fstat(segment.fd).st_size >= segment.size:
+            return True
+        os.close(segment.fd)
+    except OSError:
+        pass
+    segment.fd = -1
+    return False
 
 
 def _skip(segment: Segment, offset: int, frames: int) -> int:

@@ -88,7 +88,7 @@ class Run:
 
     def _turn(self) -> Turn:
         config = self._guest.config
-        own = {"guest": self._guest.program, "python": sys.executable}
+        own = {"guest": str(self._guest.places.program), "python": sys.executable}
         return Turn(
             prompt=self.request.prompt,
             workspace=config.workspace,

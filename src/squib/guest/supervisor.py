@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from squib.guest.application import Application
 from squib.guest.children import Children
 from squib.guest.confine import Root
 from squib.guest.events import EventLog
+from squib.guest.exchange import Exchange
 from squib.guest.journal import Journal
 from squib.guest.lease import Lease
 from squib.guest.relay import Relay
@@ -33,20 +35,32 @@ log = logging.getLogger("squib.guest")
 _END_GRACE_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where files of this guest's start lie."""
+
+    config: Path  # its configuration
+    program: Path  # this very program, which brings the mock agent
+
+
 class Supervisor:
     """Holds the parts; handlers get it with each request."""
 
     def __init__(
-        self, config: GuestConfig, journal: Journal, group: asyncio.TaskGroup, children: Children, program: str
+        self, config: GuestConfig, journal: Journal, group: asyncio.TaskGroup, children: Children, places: Places
     ):
         self.config, self.journal, self.group, self.children = config, journal, group, children
-        self.program = program  # the path of this very program, which brings the mock agent
+        self.places = places
         self.sandbox_id = config.sandbox_id
         self.token_sha256 = config.token_sha256.lower()
         self.workspace = Root(config.workspace)
         ring = Ring(Path(config.state_dir) / "events", config.ring_bytes)
         self.events = EventLog(ring, config.unread_events, squib.__version__)
-        self.stopping = asyncio.Event()
+        self.requests: list[Exchange] = []  # that are being answered: work, or the guest would be at rest
+        self.warmup = Warmup(list(config.agents))
+        self._thaw: str | None = None
+        self._stopping = False
+        self._turn = asyncio.Event()
         self.lease = Lease(config.lease_seconds, self._forsaken)
         self.relay = Relay(config.gateway, config.gateway_port)
         self.git_lock = asyncio.Lock()
@@ -60,9 +74,29 @@ class Supervisor:
             self._runs = lazy.member("squib.guest.runs:Runs")(self)
         return self._runs
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the guest is about to end."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """End the guest."""
+        self._stopping = True
+        self._turn.set()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the guest lets go of all that is outside."""
+        return self._thaw is not None
+
+    def leave(self, thaw: str) -> None:
+        """Let go of all that is outside, until the file `thaw` lies beside the configuration."""
+        self._thaw = thaw
+        self._turn.set()
+
     def _forsaken(self) -> None:
         log.warning("nobody has asked for %g seconds: the guest ends itself", self.config.lease_seconds)
-        self.stopping.set()
+        self.stop()
 
     def health(self) -> Health:
         """Proof of life."""
@@ -79,18 +113,26 @@ class Supervisor:
 
     async def live(self) -> None:
         """Serve until something says stop; then end every process that came from here."""
+        self.events.begin()
         try:
-            async with Server(self.config.listen, Application(self).handle), self.relay:
-                with self.lease, Warmup(list(self.config.agents)):
-                    self.events.begin()
-                    log.info("ready at %s", self.config.listen)
-                    await self.stopping.wait()
-                    if self._runs is not None:
-                        await self._runs.close()
+            with self.lease, self.warmup:
+                while not self._stopping:
+                    await self._serve()
+                    if self._thaw is not None:
+                        await lazy.member("squib.guest.freeze:away")(self, self._thaw)
         finally:
             await tree.end(tree.everything(), _END_GRACE_SECONDS)
             self.events.close()
             self.workspace.close()
+
+    async def _serve(self) -> None:
+        self._thaw = None
+        self._turn.clear()
+        async with Server(self.config.listen, Application(self).handle), self.relay:
+            log.info("ready at %s", self.config.listen)
+            await self._turn.wait()
+            if self._stopping and self._runs is not None:
+                await self._runs.close()
 
 
 def _rss_bytes() -> int:
@@ -98,13 +140,13 @@ def _rss_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def _serve(config: GuestConfig, journal: Journal, program: str) -> None:
+async def _serve(config: GuestConfig, journal: Journal, places: Places) -> None:
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         with Children() as children:
-            guest = Supervisor(config, journal, group, children, program)
+            guest = Supervisor(config, journal, group, children, places)
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, guest.stopping.set)
+                loop.add_signal_handler(number, guest.stop)
             await guest.live()
 
 
@@ -114,11 +156,11 @@ def serve(path: str) -> int:
     journal.install()
     try:
         config = codec.loads(GuestConfig, Path(path).read_bytes(), lenient=True)
-        program = str(Path(sys.argv[0]).absolute())
+        places = Places(Path(path).absolute(), Path(sys.argv[0]).absolute())
         boot.prepare()
         ignore.provide(config.home)
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(config, journal, program))
+            asyncio.run(_serve(config, journal, places))
     except (OSError, SquibError) as error:
         log.critical("the guest cannot start: %s", error)
         return 1

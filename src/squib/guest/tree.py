@@ -93,12 +93,12 @@ class Tree:
         return sorted(mine)
 
     def _is_seed(self, process: Process, spared: set[int]) -> bool:
-        if process.parent == self.root == os.getpid():
-            return True
         if process.pid == self.root or self._seen.get(process.pid) == process.started:
             return True
         if process.pid in spared:
             return False
+        if process.parent == self.root == os.getpid():
+            return True
         if process.session == self.root:
             return True
         who = (process.pid, process.started)
@@ -110,9 +110,18 @@ class Tree:
         return self.owns_unmarked_orphans and process.parent == os.getpid()
 
 
-def everything() -> Tree:
-    """All that descend from this process."""
-    return Tree("", os.getpid())
+def everything(apart: int | None = None) -> Tree:
+    """All that descend from this process, but the one with the pid `apart`."""
+    return Tree("", os.getpid(), spared=lambda: set() if apart is None else {apart})
+
+
+def name(pid: int) -> str:
+    """What the process is called, for a person; its number where it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return str(pid)
 
 
 def send(pids: list[int], number: int) -> None:

@@ -1,7 +1,7 @@
 """Loading what the first requests will need, while the guest waits: a pooled guest then answers them at once.
 
 Only after a while, and one module at a time: a guest that has just started, perhaps with fifty others, is not to be
-slowed down, nor a request that comes meanwhile.
+slowed down, nor a request that comes meanwhile. Before the guest is frozen, all of it at once, and more.
 """
 
 import asyncio
@@ -18,6 +18,25 @@ _MODULES = (
     "squib.guest.routes.terminal",
     "squib.guest.routes.git",
 )
+#: What the memory of a guest that just waits is too dear for: a frozen one shares it with all that are made of it.
+_FROZEN = (
+    "squib.guest.resume",
+    "squib.guest.routes.files",
+    "squib.guest.routes.pty",
+    "squib.guest.archive",
+    "encodings.idna",
+)
+#: Contract types of the first requests, each with a body by which the decoder's plan for it is made.
+_BODIES = {
+    "RunRequest": '{"run_id":"","agent":"","prompt":""}',
+    "TerminalRequest": '{"command":""}',
+}
+_FROZEN_BODIES = {
+    "CommitRequest": '{"message":""}',
+    "PushRequest": "{}",
+    "CancelRequest": '{"run_id":""}',
+    "Resume": '{"sandbox_id":"","token_sha256":"","hostname":"","machine_id":"","entropy":"","time":0}',
+}
 
 
 class Warmup:
@@ -40,6 +59,14 @@ class Warmup:
         if next(self._steps, None) is not None:
             self._timer = self._loop.call_later(_PAUSE_SECONDS, self._step)
 
+    def finish(self) -> None:
+        """Do at once what is left, and load what only a guest that is to be frozen has loaded before its time."""
+        for _ in self._steps:
+            pass
+        for module in _FROZEN:
+            lazy.load(module)
+        _decode(_FROZEN_BODIES)
+
     def _work(self, agents: list[str]) -> Iterator[str]:
         for module in _MODULES:
             lazy.load(module)
@@ -49,6 +76,10 @@ class Warmup:
             if name in agents or not agents:
                 registry.get(name).parser()
                 yield name
-        contract, codec = lazy.load("squib.contracts.guest"), lazy.load("squib.contracts.codec")
-        codec.loads(contract.RunRequest, '{"run_id":"","agent":"","prompt":""}')
-        codec.loads(contract.TerminalRequest, '{"command":""}')
+        _decode(_BODIES)
+
+
+def _decode(bodies: dict[str, str]) -> None:
+    contract, codec = lazy.load("squib.contracts.guest"), lazy.load("squib.contracts.codec")
+    for name, body in bodies.items():
+        codec.loads(getattr(contract, name), body)

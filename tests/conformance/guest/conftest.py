@@ -1,7 +1,9 @@
 """Guests to ask: one of each driver for a whole module, its workspace emptied between tests, and others at will."""
 
 import asyncio
+import base64
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,21 @@ import pytest
 
 from squib.contracts import ids
 from squib.contracts.event import GuestEvent
-from squib.contracts.guest import GuestConfig, RunRequest, RunState, RunStatus, TerminalRequest, TerminalResult
+from squib.contracts.guest import (
+    GuestConfig,
+    Resume,
+    RunRequest,
+    RunState,
+    RunStatus,
+    TerminalRequest,
+    TerminalResult,
+)
 from squib.contracts.machine import Capability, Machine, MachineSpec
 from squib.host import HostConfig, probes, ready
 from squib.host.drivers import registry
 from squib.host.drivers.base import Driver
 from squib.host.ground import Ground
+from squib.host.layout import MachineDir
 from squib.host.removal import remove_tree
 from squib.link import GuestLink, guest_token, token_digest
 from tests.needs import OF_DRIVER
@@ -44,6 +55,7 @@ class Guest:
     token: str
     workspace: Path  # on the host
     owner: int  # the host's user id that its processes have
+    config: Path | None  # the directory of its configuration, where the host can add to it while it runs
 
     async def sh(self, command: str, **more: Any) -> TerminalResult:
         return await self.link.terminal(TerminalRequest(command, **more))
@@ -80,6 +92,22 @@ class Guest:
         return status, seen
 
 
+Boot = Callable[..., Awaitable[Guest]]
+
+
+def resume_request(**changed: Any) -> Resume:
+    """What makes somebody else of a guest."""
+    values = {
+        "sandbox_id": "sbx-2",
+        "token_sha256": token_digest("a new token"),
+        "hostname": "clone-2",
+        "machine_id": os.urandom(16).hex(),
+        "entropy": base64.b64encode(os.urandom(64)).decode(),
+        "time": time.time(),
+    }
+    return Resume(**{**values, **changed})
+
+
 @dataclass(frozen=True)
 class Place:
     """A driver that works here, and what it builds on; used from more than one event loop, one after the other."""
@@ -110,7 +138,8 @@ class Place:
         owner = os.geteuid() if machine.uid is None else machine.uid
         workspace = self.driver.workspace(machine)
         assert workspace is not None
-        return Guest(GuestLink(machine.endpoint, token, uid=owner), machine.endpoint, token, workspace, owner)
+        config = MachineDir(Path(machine.directory)).config if getattr(self.driver, "lets_go", True) else None
+        return Guest(GuestLink(machine.endpoint, token, uid=owner), machine.endpoint, token, workspace, owner, config)
 
 
 @pytest.fixture(
@@ -156,7 +185,7 @@ async def guest(place: Place, machine: Machine) -> AsyncIterator[Guest]:
 
 
 @pytest.fixture
-async def boot(place: Place) -> AsyncIterator[Callable[..., Awaitable[Guest]]]:
+async def boot(place: Place) -> AsyncIterator[Boot]:
     """Starts a guest of its own with the given fields of GuestConfig."""
     made: list[tuple[Machine, Guest]] = []
 

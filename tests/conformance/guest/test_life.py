@@ -1,19 +1,14 @@
 """Who may ask, how long a guest lives without being asked, and what a restored clone becomes."""
 
 import asyncio
-import base64
-import os
 import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from squib.contracts.errors import GuestUnreachable, InvalidRequest, NotFound
-from squib.contracts.guest import CONTRACT_VERSION, Resume
-from squib.link import GuestLink, token_digest
-from tests.conformance.guest.conftest import Guest
-
-Boot = Callable[..., Awaitable[Guest]]
+from squib.contracts.guest import CONTRACT_VERSION
+from squib.link import GuestLink
+from tests.conformance.guest.conftest import Boot, Guest, resume_request
 
 
 async def test_health(guest: Guest) -> None:
@@ -55,22 +50,10 @@ async def test_asking_renews_the_lease(boot: Boot) -> None:
     await guest.link.health()
 
 
-def _resume(**changed: object) -> Resume:
-    values = {
-        "sandbox_id": "sbx-2",
-        "token_sha256": token_digest("a new token"),
-        "hostname": "clone-2",
-        "machine_id": os.urandom(16).hex(),
-        "entropy": base64.b64encode(os.urandom(64)).decode(),
-        "time": time.time(),
-    }
-    return Resume(**{**values, **changed})  # type: ignore[arg-type]
-
-
 async def test_resume_begins_a_new_life(boot: Boot) -> None:
     guest = await boot()
     before = await guest.link.health()
-    after = await guest.link.resume(_resume())
+    after = await guest.link.resume(resume_request())
     assert (after.sandbox_id, before.epoch == after.epoch) == ("sbx-2", False)
     with pytest.raises(GuestUnreachable, match="token"):
         await guest.link.health()
@@ -78,16 +61,17 @@ async def test_resume_begins_a_new_life(boot: Boot) -> None:
         batch = await anext(link.events(None, 0))
         assert [e.type for e in batch][:1] == ["runtime.ready"]
         assert {e.epoch for e in batch} == {after.epoch}
-        old = await anext(link.events(before.epoch, 0))
-        assert old[0].type == "runtime.gap"
-        assert (old[0].epoch, old[0].data["first"]) == (before.epoch, 1)
+        old = await anext(link.events(before.epoch, before.last_event))
+        assert [(e.epoch, e.n) for e in old][:1] == [(after.epoch, 1)]
+        unknown = await anext(link.events(before.epoch[:-4] + "zzzz", 0))
+        assert (unknown[0].type, unknown[0].data["first"]) == ("runtime.gap", 1)
 
 
 @pytest.mark.parametrize("field", ["token_sha256", "machine_id", "entropy", "hostname", "time"])
 async def test_bad_resume_changes_nothing(guest: Guest, field: str) -> None:
     before = await guest.link.health()
     with pytest.raises(InvalidRequest) as caught:
-        await guest.link.resume(_resume(**{field: -1.0 if field == "time" else "\n"}))
+        await guest.link.resume(resume_request(**{field: -1.0 if field == "time" else "\n"}))
     assert list(caught.value.fields) == [field]
     assert (await guest.link.health()).epoch == before.epoch
 

@@ -1,8 +1,9 @@
-"""Health, the log, the event stream, and the resumption after a restore."""
+"""Health, the log, the event stream, the preparation for being frozen, and the resumption after it."""
 
 from typing import TYPE_CHECKING
 
-from squib.contracts.guest import SSE, Resume
+from squib.contracts import codec
+from squib.contracts.guest import SSE, FreezeRequest, Resume
 from squib.guest import lazy
 from squib.guest.events import HEARTBEAT_SECONDS
 from squib.guest.exchange import Exchange
@@ -35,6 +36,16 @@ async def events(guest: "Supervisor", exchange: Exchange) -> None:
                 exchange.send(b":\n\n")
     finally:
         guest.events.detach(reader)
+
+
+async def freeze(guest: "Supervisor", exchange: Exchange) -> None:
+    """`POST /freeze`: once this is answered, the guest may be frozen at any time."""
+    request = await exchange.document(FreezeRequest)
+    await lazy.member("squib.guest.freeze:prepare")(guest, request)
+    last = [("connection", "close")] if request.thaw is not None else []
+    exchange.reply(200, codec.dumps(guest.health()), headers=last)
+    if request.thaw is not None:
+        guest.leave(request.thaw)
 
 
 async def resume(guest: "Supervisor", exchange: Exchange) -> None:
