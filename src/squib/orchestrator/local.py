@@ -52,7 +52,5 @@ class LocalOrchestrator:
             warm=machine.warm,
             image=machine.spec.image_name,
             snapshot=machine.snapshot,
-            image=machine.spec.image_name,
-            snapshot=machine.snapshot,
             detail=machine.ended,
         )
