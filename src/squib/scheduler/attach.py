@@ -30,7 +30,8 @@ async def attach(job: Job) -> GuestLink:
     if job.link is not None:
         return job.link
     sandbox = await job.rooms.orchestrator.get(job.task.sandbox_id) if job.task.sandbox_id else None
-    if sandbox is not None and sandbox.phase is SandboxPhase.SUSPENDED:
+    resumed = sandbox is not None and sandbox.phase is SandboxPhase.SUSPENDED
+    if sandbox is not None and resumed:
         sandbox = await _resumed(job, sandbox.id)
     if sandbox is None or sandbox.phase is not SandboxPhase.READY:
         raise SandboxLost("the sandbox is gone" if sandbox is None else "the sandbox's machine has ended")
@@ -41,7 +42,8 @@ async def attach(job: Job) -> GuestLink:
     except BaseException:
         await link.aclose()
         raise
-    pump = _attach(job, sandbox, link, stored if stored[0] == epoch else (None, 0))
+    # A guest that went on from disk has begun a new epoch, behind what it may still have of the one before.
+    pump = _attach(job, sandbox, link, stored if resumed or stored[0] == epoch else (None, 0))
     pump.gate.set()
     job.log.info("attached again", sandbox_id=sandbox.id, epoch=epoch, stored=stored[1])
     return link
