@@ -20,19 +20,23 @@ IDENTITY = {
 def build(config: GuestConfig, origin: str, *added: Mapping[str, str], term: str = "dumb") -> dict[str, str]:
     """Make the environment of a process that comes from `origin`; later mappings of `added` win.
 
+    Below them lies the image's, but for what is the sandbox's own: its home and its user.
     Raises InvalidRequest for a name or value that no process can have.
     """
-    environment = {
-        "PATH": config.path,
+    image = config.environment
+    folders = [*image.get("PATH", "").split(":"), *config.path.split(":")]
+    own = {
+        "PATH": ":".join(dict.fromkeys(folder for folder in folders if folder)),
         "HOME": config.home,
         "USER": _user(),
         "LOGNAME": _user(),
         "SHELL": shell(),
-        "LANG": "C.UTF-8",
+        "LANG": image.get("LANG", "C.UTF-8"),
         "TERM": term,
         **IDENTITY,
     }
-    for mapping in added:
+    environment: dict[str, str] = {}
+    for mapping in (image, own, *added):
         for name, value in mapping.items():
             if not name or "=" in name or "\0" in name or "\0" in value:
                 raise InvalidRequest(
