@@ -1,11 +1,15 @@
-"""The system calls that a sandbox on the host's own kernel must not make, as a program for bubblewrap."""
+"""The system calls that a sandbox on the host's own kernel must not make.
+
+One table, in two forms: a program for the kernel, and a profile as container engines take it.
+"""
 
 import errno
 import importlib
 import os
 import socket
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 _TIOCLINUX = 0x541C
@@ -35,41 +39,70 @@ REFUSED = (
 ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A call that is answered with an error: always, or where `argument` & `mask` == `value`."""
+
+    call: str
+    error: int
+    argument: int | None = None
+    mask: int = 0
+    value: int = 0
+
+
 class Unavailable(Exception):
     """libseccomp, or Python's binding for it, is not here."""
+
+
+def rules(unsupported: Sequence[str] = ()) -> Iterator[Rule]:
+    """The table. Calls named by `unsupported` are answered with ENOTSUP."""
+    for names, error in ((REFUSED, errno.EPERM), (ABSENT, errno.ENOSYS), (unsupported, errno.ENOTSUP)):
+        yield from (Rule(name, error) for name in names)
+    for flag in _NEW_NAMESPACES:
+        yield Rule("clone", errno.EPERM, 0, flag, flag)
+    for command in (termios.TIOCSTI, _TIOCLINUX):
+        yield Rule("ioctl", errno.EPERM, 1, _LOW32, command)
+    for family in (_AF_ALG, _AF_VSOCK, int(socket.AF_PACKET)):
+        yield Rule("socket", errno.EPERM, 0, _LOW32, family)
 
 
 def program(unsupported: Sequence[str] = ()) -> bytes:
     """Compile the filter for this machine's native calls; a call of another architecture ends the process.
 
-    Calls named by `unsupported` are answered with ENOTSUP. Raises Unavailable.
+    Raises Unavailable.
     """
     try:
         library: Any = importlib.import_module("pyseccomp")  # fails at import where the C library is missing
     except (ImportError, RuntimeError, OSError) as error:
         raise Unavailable(str(error)) from error
-    rules = library.SyscallFilter(library.ALLOW)
-    refuse = library.ERRNO(errno.EPERM)
-    for name in REFUSED:
-        _add(library, rules, refuse, name)
-    for name in ABSENT:
-        _add(library, rules, library.ERRNO(errno.ENOSYS), name)
-    for name in unsupported:
-        _add(library, rules, library.ERRNO(errno.ENOTSUP), name)
-    for flag in _NEW_NAMESPACES:
-        _add(library, rules, refuse, "clone", library.Arg(0, library.MASKED_EQ, flag, flag))
-    for command in (termios.TIOCSTI, _TIOCLINUX):
-        _add(library, rules, refuse, "ioctl", library.Arg(1, library.MASKED_EQ, _LOW32, command))
-    for family in (_AF_ALG, _AF_VSOCK, int(socket.AF_PACKET)):
-        _add(library, rules, refuse, "socket", library.Arg(0, library.MASKED_EQ, _LOW32, family))
+    made = library.SyscallFilter(library.ALLOW)
+    for rule in rules(unsupported):
+        number = library.resolve_syscall(library.Arch.NATIVE, rule.call)
+        if number != -1:  # a call that is newer than this machine's libseccomp can't be named
+            tests = () if rule.argument is None else (_test(library, rule),)
+            made.add_rule(library.ERRNO(rule.error), number, *tests)
     with open(os.memfd_create("seccomp", os.MFD_CLOEXEC), "w+b") as file:
-        rules.export_bpf(file)
+        made.export_bpf(file)
         file.seek(0)
         return file.read()
 
 
-def _add(library: Any, rules: Any, action: int, name: str, *arguments: Any) -> None:
-    """Add a rule; a call that is newer than this machine's libseccomp can't be named, and is passed over."""
-    number = library.resolve_syscall(library.Arch.NATIVE, name)
-    if number != -1:
-        rules.add_rule(action, number, *arguments)
+def profile() -> dict[str, Any]:
+    """The same filter as a container engine's profile; engines pass over calls that their libseccomp can't name."""
+    return {
+        # Without a list of architectures the engine's runtime compiles for the native one alone.
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [_entry(rule) for rule in rules()],
+    }
+
+
+def _test(library: Any, rule: Rule) -> Any:
+    return library.Arg(rule.argument, library.MASKED_EQ, rule.mask, rule.value)
+
+
+def _entry(rule: Rule) -> dict[str, Any]:
+    entry: dict[str, Any] = {"names": [rule.call], "action": "SCMP_ACT_ERRNO", "errnoRet": rule.error}
+    if rule.argument is not None:
+        test = {"index": rule.argument, "value": rule.mask, "valueTwo": rule.value, "op": "SCMP_CMP_MASKED_EQ"}
+        entry["args"] = [test]
+    return entry
