@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,9 +59,7 @@ def run(ground: Ground, machine: Machine, program: Program) -> Machine:
     """
     directory = MachineDir(Path(machine.directory))
     with contextlib.ExitStack() as stack:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        console = os.open(directory.console, flags, 0o600)
-        stack.callback(os.close, console)
+        console = stack.enter_context(opened_console(directory))
         what = launch.Start(
             program.argv,
             console,
@@ -80,6 +78,17 @@ def run(ground: Ground, machine: Machine, program: Program) -> Machine:
             raise InfrastructureError(f"the machine's first process can't be started: {error}") from error
         held.go()
     return machine
+
+
+@contextlib.contextmanager
+def opened_console(directory: MachineDir) -> Iterator[int]:
+    """A descriptor for all that runs in the machine to print to. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    console = os.open(directory.console, flags, 0o600)
+    try:
+        yield console
+    finally:
+        os.close(console)
 
 
 def write_config(directory: MachineDir, config: GuestConfig) -> Path:

@@ -33,7 +33,7 @@ def write(ground: Ground, machine: Machine, config: GuestConfig, argv: Sequence[
     bundle = place.root / "config.oci"
     bundle.mkdir()
     bundle.chmod(0o755)
-    entries = [*view.of_root(machine.spec.image), *_entries(ground, machine, place, config)]
+    entries = [*view.of_root(machine.spec.image), *view.of_machine(ground, machine, config)]
     accounts = dict(zip(("/etc/passwd", "/etc/group", "/etc/hosts"), sandbox.accounts(config.hostname), strict=True))
     view.build(bundle / "root", entries, oci.DIRECTORIES, accounts)
     document = oci.document(machine.spec, config, argv, entries, capabilities=CAPABILITIES)
@@ -52,23 +52,3 @@ def leave(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     path.write_bytes(content)
     path.chmod(0o444)
-
-
-def _entries(ground: Ground, machine: Machine, place: MachineDir, config: GuestConfig) -> list[view.Bind]:
-    """What a machine has besides its root file system."""
-    listening = str(Path(config.listen.removeprefix("unix:")).parent)
-    entries = [
-        view.Bind(str(place.config), sandbox.CONFIG),
-        view.Bind(str(place.guest), listening, writable=True),
-        view.Bind(str(place.state), config.state_dir, writable=True),
-        view.Bind(str(place.gateway), "/run/squib/gateway"),
-        view.Bind(str(place.workspace), config.workspace, writable=True),
-        view.Bind(str(ground.guest), sandbox.GUEST),
-        *(view.Bind(mount.source, mount.target) for mount in machine.spec.mounts),
-    ]
-    if ground.tools:
-        entries.append(view.Bind(str(ground.tools), sandbox.TOOLS))
-    if machine.spec.image == "host" and ground.python and not ground.python.startswith("/usr/"):
-        prefix = str(Path(ground.python).resolve().parent.parent)
-        entries.append(view.Bind(prefix, prefix))
-    return entries

@@ -41,11 +41,11 @@ class Files:
     info: int
 
 
-def accounts(hostname: str) -> tuple[bytes, bytes, bytes]:
-    """The sandbox's /etc/passwd, /etc/group and /etc/hosts."""
-    passwd = f"agent:x:{UID}:{UID}:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+def accounts(hostname: str, uid: int = UID) -> tuple[bytes, bytes, bytes]:
+    """The sandbox's /etc/passwd, /etc/group and /etc/hosts; `uid` is the guest's, as it sees itself."""
+    passwd = f"agent:x:{uid}:{uid}:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
     hosts = f"127.0.0.1 localhost {hostname}\n::1 localhost {hostname}\n"
-    return passwd.encode(), f"agent:x:{UID}:\nnogroup:x:65534:\n".encode(), hosts.encode()
+    return passwd.encode(), f"agent:x:{uid}:\nnogroup:x:65534:\n".encode(), hosts.encode()
 
 
 def arguments(

@@ -8,7 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from squib.contracts.guest import GuestConfig
+from squib.contracts.machine import Machine
+from squib.host.bases import HOST
 from squib.host.drivers import sandbox
+from squib.host.ground import Ground
+from squib.host.layout import MachineDir
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,26 @@ class Bind:
 def of_root(image: str) -> list[Link | Bind]:
     """What the machine sees of `image` ("host", or the path of a root file system)."""
     return list(_parse(sandbox.root(image)))
+
+
+def of_machine(ground: Ground, machine: Machine, config: GuestConfig) -> list[Bind]:
+    """What the machine has besides its root file system."""
+    place, spec = MachineDir(Path(machine.directory)), machine.spec
+    binds = [
+        Bind(str(place.config), sandbox.CONFIG),
+        Bind(str(place.guest), str(Path(config.listen.removeprefix("unix:")).parent), writable=True),
+        Bind(str(place.state), config.state_dir, writable=True),
+        Bind(str(place.gateway), "/run/squib/gateway"),
+        Bind(str(place.workspace), config.workspace, writable=True),
+        Bind(str(ground.guest), sandbox.GUEST),
+        *(Bind(mount.source, mount.target) for mount in spec.mounts),
+    ]
+    if ground.tools:
+        binds.append(Bind(str(ground.tools), sandbox.TOOLS))
+    if spec.image == HOST and ground.python and not ground.python.startswith("/usr/"):
+        prefix = str(Path(ground.python).resolve().parent.parent)
+        binds.append(Bind(prefix, prefix))
+    return binds
 
 
 def _parse(options: Sequence[str]) -> Iterator[Link | Bind]:
