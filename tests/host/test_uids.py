@@ -32,6 +32,12 @@ def test_an_adopted_machines_id_is_not_handed_out() -> None:
     assert table.take("new") == 501
 
 
+def test_a_machine_that_goes_on_has_the_id_that_was_held_for_it() -> None:
+    table = uids.Uids(range(500, 502))
+    table.hold(501, "suspended")
+    assert [table.take(name) for name in ("suspended", "new")] == [501, 500]
+
+
 @pytest.mark.parametrize("block", [range(10), range(5, 5)])
 def test_root_is_never_in_a_block(block: range) -> None:
     with pytest.raises(ValueError, match="0"):

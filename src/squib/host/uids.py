@@ -24,7 +24,9 @@ class Uids:
         self._next = block.start
 
     def take(self, machine_id: str) -> int:
-        """An id that no machine has. Raises HostFull where all are taken."""
+        """The id that is held for the machine, or one that no machine has. Raises HostFull where all are taken."""
+        if (held := next((uid for uid, owner in self._owners.items() if owner == machine_id), None)) is not None:
+            return held
         for step in range(len(self.block)):
             uid = self.block.start + (self._next - self.block.start + step) % len(self.block)
             if uid not in self._owners:

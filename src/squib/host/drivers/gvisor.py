@@ -62,6 +62,8 @@ class GvisorDriver:
         """Start gVisor and the guest in it, or let them go on; see the protocol."""
         command = (sandbox.GUEST, "serve", "--config", f"{sandbox.CONFIG}/guest.json")
         argv = gvisor_bundle.arguments(await self._python(spec), *command)
+        if frozen is not None:
+            self._hold_owner(spec, directory)
         async with machines.holding(self._ground, self.name, spec, directory) as draft:
             beginning = gvisor_start.Beginning(config, argv, self.bounds(spec), frozen)
             return await gvisor_start.start(self._ground, self._runsc, draft, beginning)
@@ -81,8 +83,12 @@ class GvisorDriver:
         return Fabric(self.name, f"runsc {version}", f"gVisor {version}", cpu)
 
     async def freeze(self, machine: Machine, target: Path, *, keep: bool) -> None:
-        """Write its memory below `target`; see the protocol. Where that fails it runs on, if it still does."""
+        """Write its memory below `target`; see the protocol. Where that fails it runs on, if it still does.
+
+        Its user stays taken while its directory has files of that user, until it goes on there or is destroyed.
+        """
         try:
+            await gvisor_frozen.let_go(MachineDir(Path(machine.directory)).socket)
             await gvisor_frozen.write(self._runsc, machine, gvisor_start.state(machine), target, keep=keep)
         except InfrastructureError:
             self._thaw(machine)
@@ -91,6 +97,8 @@ class GvisorDriver:
             self._thaw(machine)
         else:
             await vacate(self._ground, machine)
+            if self._ground.uids and machine.uid is not None:
+                self._ground.uids.hold(machine.uid, machine.id)
 
     def bounds(self, spec: MachineSpec) -> cgroups.Limits:
         """Its kernel counts too, and dies as a whole at a limit: never less than it needs to live."""
@@ -100,6 +108,19 @@ class GvisorDriver:
     def workspace(self, machine: Machine) -> Path | None:
         """The directory that is bound at /workspace."""
         return MachineDir(Path(machine.directory)).workspace
+
+    def _hold_owner(self, spec: MachineSpec, directory: Path) -> None:
+        """A machine that goes on in its own directory does so as the user whose files are there.
+
+        Raises InfrastructureError where that is another machine's by now.
+        """
+        workspace = MachineDir(directory).workspace
+        if self._ground.uids is None or not workspace.exists():
+            return
+        uid = workspace.stat().st_uid
+        if self._ground.uids.foreign(uid, spec.id):
+            raise InfrastructureError(f"the user {uid}, to whom the work of {spec.id} belongs, is another machine's")
+        self._ground.uids.hold(uid, spec.id)
 
     def _thaw(self, machine: Machine) -> None:
         """Tell its guest to listen again."""

@@ -22,10 +22,21 @@ from squib.contracts.machine import Machine
 from squib.host.drivers.gvisor_runsc import AS_ROOT, CONTAINER, Runsc
 from squib.host.removal import remove_tree
 
+LET_GO_SECONDS = 20.0
 FREEZE_SECONDS = 120.0
 _FILES = {"checkpoint.img", "pages_meta.img", "pages.img"}
 _CPU_LINES = ("vendor_id", "flags")
 _SAID_BYTES = 4096
+
+
+async def let_go(socket: Path) -> None:
+    """Wait until a guest that was told to has let go of its socket. Raises InfrastructureError where it does not."""
+    try:
+        async with asyncio.timeout(LET_GO_SECONDS):
+            while os.path.lexists(socket):  # noqa: ASYNC110 - inotify tells of what comes, not simply of what goes
+                await asyncio.sleep(0.002)
+    except TimeoutError as error:
+        raise InfrastructureError(f"the guest still listens after {LET_GO_SECONDS:.0f} s") from error
 
 
 async def write(runsc: Runsc, machine: Machine, state: Path, target: Path, *, keep: bool) -> None:

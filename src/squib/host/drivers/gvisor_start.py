@@ -1,6 +1,7 @@
 """How a gVisor machine comes to life: its kernel started anew, or going on from memory that was frozen."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ def _pid_file(machine: Machine) -> Path:
 
 def _prepare(ground: Ground, draft: Machine, place: MachineDir, what: Beginning) -> tuple[str, ...]:
     """Leave all that runsc reads, in place of what an earlier life of the machine has left; gives its command."""
+    with contextlib.suppress(OSError):
+        place.socket.unlink()
     remove_tree(state(draft))
     remove_tree(place.root / "config.oci")
     machines.write_config(place, what.config)
