@@ -137,6 +137,14 @@ class Images:
         starts = [d for d in self._digests() if len(name) >= _SHORT and d.startswith(name)]
         return starts[0] if len(starts) == 1 else None
 
+    def has(self, name: str) -> bool:
+        """Whether it means one."""
+        return self.digest_of(name) is not None
+
+    def names(self) -> list[str]:
+        """All names that mean one, in order."""
+        return sorted(name for name in self._pointers() if self.has(name))
+
     def all(self) -> list[Kept]:
         """All that are whole, newest first."""
         found = []
