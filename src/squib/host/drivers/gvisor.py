@@ -83,10 +83,7 @@ class GvisorDriver:
         return Fabric(self.name, f"runsc {version}", f"gVisor {version}", cpu)
 
     async def freeze(self, machine: Machine, target: Path, *, keep: bool) -> None:
-        """Write its memory below `target`; see the protocol. Where that fails it runs on, if it still does.
-
-        Its user stays taken while its directory has files of that user, until it goes on there or is destroyed.
-        """
+        """Write its memory below `target`; see the protocol. Where that fails it runs on, if it still does."""
         try:
             await gvisor_frozen.let_go(MachineDir(Path(machine.directory)).socket)
             await gvisor_frozen.write(self._runsc, machine, gvisor_start.state(machine), target, keep=keep)
@@ -97,8 +94,6 @@ class GvisorDriver:
             self._thaw(machine)
         else:
             await vacate(self._ground, machine)
-            if self._ground.uids and machine.uid is not None:
-                self._ground.uids.hold(machine.uid, machine.id)
 
     def bounds(self, spec: MachineSpec) -> cgroups.Limits:
         """Its kernel counts too, and dies as a whole at a limit: never less than it needs to live."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +43,8 @@ async def start(ground: Ground, runsc: Runsc, draft: Machine, what: Beginning) -
     machine = machines.run(ground, draft, program)
     await asyncio.wait_for(processes.ended(machine.pid or 0), BOOT_SECONDS)
     try:
-        pid = int(_pid_file(draft).read_text())
-    except (OSError, ValueError) as error:
+        pid = _kernel(draft)
+    except (OSError, ValueError, LookupError, TypeError) as error:
         detail = console_tail(place.root) or "it said nothing"
         raise InfrastructureError(f"gVisor did not start: {detail}") from error
     return replace(machine, pid=pid, pid_start=processes.start_time(pid))
@@ -54,9 +55,15 @@ def state(machine: Machine) -> Path:
     return Path(machine.directory) / "run"
 
 
-def _pid_file(machine: Machine) -> Path:
-    """Where runsc leaves the pid of gVisor's kernel."""
-    return state(machine) / "pid"
+def _kernel(machine: Machine) -> int:
+    """The pid of gVisor's kernel, from what runsc notes once its command has succeeded.
+
+    Raises OSError, ValueError, LookupError or TypeError where it has not.
+    """
+    noted = json.loads((state(machine) / f"{CONTAINER}_sandbox:{CONTAINER}.state").read_bytes())
+    if noted["status"] != "running":
+        raise ValueError(noted["status"])
+    return int(noted["sandbox"]["pid"])
 
 
 def _prepare(ground: Ground, draft: Machine, place: MachineDir, what: Beginning) -> tuple[str, ...]:
@@ -68,7 +75,7 @@ def _prepare(ground: Ground, draft: Machine, place: MachineDir, what: Beginning)
     machines.write_config(place, what.config)
     bundle = gvisor_bundle.write(ground, draft, what.config, what.argv)
     state(draft).mkdir(mode=0o700)
-    common = ("--detach", "--bundle", str(bundle), "--pid-file", str(_pid_file(draft)))
+    common = ("--detach", "--bundle", str(bundle))
     command: tuple[str, ...] = ("run", *common, CONTAINER)
     if what.frozen is not None:
         gvisor_frozen.lead(what.frozen.directory, state(draft) / "image")
