@@ -47,6 +47,8 @@ class Start:
     disk: int = 10_240
     env: Mapping[str, str] = field(default_factory=dict)
     descriptors: Sequence[int] = ()  # handed on under the same numbers
+    enter: Sequence[str] = ()  # run before root is given up: a program that becomes the one in its arguments
+    user_groups: Sequence[int] = ()  # that the user is in besides its own: of devices that it needs
 
 
 class Held:
@@ -79,7 +81,7 @@ def start(what: Start, children: "Children") -> Held:
     files = min(MAX_FILES, _hard(resource.RLIMIT_NOFILE))
     blocks = min(what.disk * 2048, _hard(resource.RLIMIT_FSIZE) // 512)  # the shell counts blocks of 512 bytes
     script = ("/bin/sh", "-c", _SCRIPT, "squib", str(files), str(blocks), str(len(what.joins)), *what.joins)
-    argv = [*script, *_as_user(what.uid), *what.argv]
+    argv = [*script, *what.enter, *_as_user(what.uid, what.user_groups), *what.argv]
     wait, gate = os.pipe()
     try:
         process = subprocess.Popen(
@@ -101,14 +103,15 @@ def start(what: Start, children: "Children") -> Held:
     return Held(process.pid, gate)
 
 
-def _as_user(uid: int | None) -> tuple[str, ...]:
-    """What gives up root for the user, and all groups with it. Raises FileNotFoundError."""
+def _as_user(uid: int | None, groups: Sequence[int]) -> tuple[str, ...]:
+    """What gives up root for the user, and all groups but these with it. Raises FileNotFoundError."""
     if uid is None:
         return ()
     program = shutil.which("setpriv", path=_PATH)
     if program is None:
         raise FileNotFoundError("setpriv is not installed (util-linux)")
-    return (program, "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--")
+    kept = ("--groups", ",".join(map(str, groups))) if groups else ("--clear-groups",)
+    return (program, "--reuid", str(uid), "--regid", str(uid), *kept, "--")
 
 
 def _hard(kind: int) -> int:

@@ -25,6 +25,8 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     descriptors: Sequence[int] = ()
     disk: int | None = None  # MiB that each file may have; None: as the machine's specification says
+    enter: Sequence[str] = ()  # as launch.Start has it
+    user_groups: Sequence[int] = ()  # as launch.Start has it
 
 
 @contextlib.asynccontextmanager
@@ -57,27 +59,41 @@ def run(ground: Ground, machine: Machine, program: Program) -> Machine:
 
     Raises InfrastructureError.
     """
-    directory = MachineDir(Path(machine.directory))
-    with contextlib.ExitStack() as stack:
-        console = stack.enter_context(opened_console(directory))
-        what = launch.Start(
-            program.argv,
-            console,
-            uid=machine.uid,
-            joins=cgroups.entrances(machine.cgroups),
-            disk=machine.spec.disk if program.disk is None else program.disk,
-            env=program.env,
-            descriptors=program.descriptors,
-        )
+    with held(ground, machine, program) as waiting:
+        machine = replace(machine, pid=waiting.pid, pid_start=processes.start_time(waiting.pid))
         try:
-            held = launch.start(what, ground.children)
-            stack.callback(held.abandon)
-            machine = replace(machine, pid=held.pid, pid_start=processes.start_time(held.pid))
             records.save(machine)
         except OSError as error:
-            raise InfrastructureError(f"the machine's first process can't be started: {error}") from error
-        held.go()
+            raise InfrastructureError(f"the machine's record can't be written: {error}") from error
+        waiting.go()
     return machine
+
+
+@contextlib.contextmanager
+def held(ground: Ground, machine: Machine, program: Program) -> Iterator[launch.Held]:
+    """A process of the machine's, waiting at its gate; it ends unless it is let go within the block.
+
+    Once it has gone it is in the machine's groups, by which it is found. Raises InfrastructureError.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            console = stack.enter_context(opened_console(MachineDir(Path(machine.directory))))
+            what = launch.Start(
+                program.argv,
+                console,
+                uid=machine.uid,
+                joins=cgroups.entrances(machine.cgroups),
+                disk=machine.spec.disk if program.disk is None else program.disk,
+                env=program.env,
+                descriptors=program.descriptors,
+                enter=program.enter,
+                user_groups=program.user_groups,
+            )
+            waiting = launch.start(what, ground.children)
+        except OSError as error:
+            raise InfrastructureError(f"a process of the machine can't be started: {error}") from error
+        stack.callback(waiting.abandon)
+        yield waiting
 
 
 @contextlib.contextmanager
