@@ -73,6 +73,12 @@ class SchedulerSettings(BaseModel):
     """After so many seconds without a sign of life, another scheduler takes over a task."""
     save_seconds: float = Field(default=5.0, ge=0.5, le=3600)
     """How often the work is saved outside the sandbox, in seconds, beside each commit."""
+    suspend_after_seconds: float = Field(default=60.0, ge=15, le=86_400)
+    """An idle task's sandbox that nobody has used for so many seconds is put to disk with its memory, where its
+    driver can; a follow-up, a terminal or a file lets it go on where it was."""
+    put_away_after_seconds: float = Field(default=900.0, ge=15, le=86_400)
+    """Where its driver can't, only its work is kept after so many seconds, and the sandbox goes: a follow-up gets a
+    new one with the work in it. Processes, installed packages and the agent's own session end."""
     max_attempts: int = Field(default=3, ge=1, le=100)
     """How many sandboxes a task may take when the infrastructure fails; an agent's failure is never retried."""
 

@@ -14,7 +14,9 @@ from squib.contracts import codec
 from squib.contracts.guest import GuestConfig
 from squib.contracts.ids import new_id
 from squib.contracts.sandbox import Sandbox, SandboxPhase
+from squib.contracts.task import TaskState
 from squib.link import GuestLink, guest_token, token_digest
+from squib.store.tables import tasks
 from tests.api.conftest import KEY, Api
 
 
@@ -72,6 +74,16 @@ async def task_in_sandbox(api: Api, sandbox_id: str, machine_id: str, endpoint: 
     sandbox = Sandbox(sandbox_id, task, SandboxPhase.READY, machine_id, "process", "none", endpoint)
     await api.store.tasks.update(lease, sandbox_id=sandbox_id, sandbox=sandbox)
     return task
+
+
+async def said_to_be(api: Api, task_id: str, state: TaskState, phase: SandboxPhase | None, how: str | None) -> None:
+    """What the task's worker would write of it and its sandbox."""
+    found = await api.store.tasks.sandbox(task_id)
+    box = codec.dumps(dataclasses.replace(found, phase=phase)).decode() if found and phase else None
+    written = {"state": state.value, "sandbox": box, "suspended": how}
+    await api.store._database.write(
+        lambda tx: tx.execute(tasks.update().where(tasks.c.id == task_id).values(written))
+    )
 
 
 async def _answering(endpoint: str, token: str) -> None:

@@ -35,4 +35,5 @@ async def test_me_and_info(api):
         "default_agent": "mock",
         "agents": ["mock", "claude"],
         "drivers": ["bubblewrap", "process"],
+        "images": [],
     }

@@ -8,9 +8,12 @@ import httpx2
 import pytest
 import websockets
 
+from squib.contracts.event import Draft
 from squib.contracts.ids import new_id
+from squib.contracts.sandbox import SandboxPhase
+from squib.contracts.task import TaskState
 from tests.api.conftest import application, assert_problem, served, until
-from tests.api.guests import guest_of_task, task_in_sandbox
+from tests.api.guests import guest_of_task, said_to_be, task_in_sandbox
 
 
 @pytest.fixture
@@ -37,6 +40,24 @@ async def test_a_command(api, guest):
     assert (result["exit_code"], result["stdout"], result["stderr"]) == (3, f"in\n{guest.workspace}\n", "oops\n")
     response = await api.client.post(url(guest, "terminal"), json={"command": ["printf", "%s", "a b"], "cwd": "."})
     assert response.json()["stdout"] == "a b"
+
+
+async def test_a_suspended_sandbox_goes_on_for_whoever_reaches_into_it(api, guest):
+    await said_to_be(api, guest.task_id, TaskState.IDLE, SandboxPhase.SUSPENDED, "memory")
+    async with api.store.signals.subscribe(f"control:{guest.task_id}") as worker, asyncio.TaskGroup() as group:
+        asked = group.create_task(api.client.post(url(guest, "terminal"), json={"command": "echo awake"}))
+        assert await worker.wait(10)
+        assert await api.store.tasks.wanted_at(guest.task_id) > 0
+        assert not asked.done()
+        await said_to_be(api, guest.task_id, TaskState.IDLE, SandboxPhase.READY, None)
+        await api.store.events.append(guest.task_id, [Draft("sandbox.resumed")])
+    assert (asked.result().status_code, asked.result().json()["stdout"]) == (200, "awake\n")
+
+
+async def test_a_sandbox_that_was_put_away_says_what_to_do(api, silent):
+    await said_to_be(api, silent, TaskState.IDLE, None, "workspace")
+    response = await api.client.post(f"/api/v1/tasks/{silent}/terminal", json={"command": "true"})
+    assert "the next message gets a new one" in assert_problem(response, 409, "conflict")["advice"]
 
 
 async def test_a_client_that_goes_ends_its_command(api, port, guest):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from squib.contracts.task import TaskState
-from tests.api.conftest import assert_problem
+from tests.api.conftest import application, assert_problem
 
 TASKS = "/api/v1/tasks"
 
@@ -28,6 +28,7 @@ async def test_everything_that_a_task_may_say(api):
         "agent": "claude",
         "model": "some-model",
         "repository": {"url": "https://example.org/x.git", "ref": "feature/a.b"},
+        "image": "python",
         "sandbox": {"driver": "process", "cpu": 1, "memory": 512, "disk": 1024},
         "limits": {"seconds": 60, "turn_seconds": 30, "idle_seconds": 10},
         "test_command": "make test",
@@ -38,6 +39,28 @@ async def test_everything_that_a_task_may_say(api):
     spec = response.json()["spec"]
     assert spec["repository"] == {"url": "https://example.org/x.git", "ref": "feature/a.b", "upload": None}
     assert {**spec, "repository": body["repository"]} == body
+
+
+class Shelf:
+    """Images of an installation."""
+
+    def names(self) -> list[str]:
+        return ["node", "python"]
+
+    def has(self, image: str) -> bool:
+        return image in ("node", "python", "a" * 64)
+
+
+async def test_an_image_is_one_that_is_here(tmp_path):
+    async with application(tmp_path, images=Shelf()) as api:
+        for image in ("python", "a" * 64):
+            response = await api.client.post(TASKS, json={"prompt": "x", "image": image})
+            assert response.json()["spec"]["image"] == image
+        response = await api.client.post(TASKS, json={"prompt": "x", "image": "rust"})
+        problem = assert_problem(response, 422, "invalid_request", "image")
+        assert "node, python" in problem["detail"]
+        assert "squib image build rust" in problem["advice"]
+        assert (await api.client.get("/api/v1/info")).json()["images"] == ["node", "python"]
 
 
 async def test_json_knows_one_kind_of_number(api):
@@ -58,6 +81,9 @@ BAD = [
     ('{"prompt": "a\\ud800b"}', "prompt"),
     ('{"prompt": "x", "labels": {"a\\udfff": "b"}}', "labels"),
     ('{"prompt": "x", "model": "a\\u0000"}', "model"),
+    ('{"prompt": "x", "image": ""}', "image"),
+    ('{"prompt": "x", "image": "../x"}', "image"),
+    ('{"prompt": "x", "image": "Python"}', "image"),
     ('{"prompt": "x", "sandbox": {"driver": "\\u0000"}}', "sandbox.driver"),
     ('{"prompt": "x", "repository": {"url": "https://a/\\u0000"}}', "repository.url"),
     ('{"prompt": "x", "limits": {"seconds": 1e400}}', "limits.seconds"),

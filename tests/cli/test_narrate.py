@@ -14,6 +14,7 @@ FIELDS = [
     *("error", "reason", "text", "result", "data", "input", "name", "id", "stream", "level", "message", "limit"),
     *("seconds", "driver", "isolation", "first", "last", "prompt", "commit", "subject", "branch", "agent", "model"),
     *("from", "command", "output", "exit_code", "passed", "is_error", "detail", "turn", "warm"),
+    *("image", "snapshot", "how"),
 ]
 
 
@@ -35,6 +36,10 @@ def test_no_event_is_too_odd_to_be_told(kind, data):
         ("task.failed", {"error": {"detail": "no room", "advice": "Add a host."}}, "no room Add a host."),
         ("task.timed_out", {"limit": "turn", "seconds": 9}, "limit turn of 9 s"),
         ("sandbox.created", {"driver": "bubblewrap", "isolation": "namespace", "warm": True}, "ready from the pool"),
+        ("sandbox.created", {"driver": "gvisor", "isolation": "userspace_kernel", "image": "go"}, "gvisor of go"),
+        ("sandbox.created", {"driver": "qemu", "snapshot": "snp-1", "image": "go"}, "from a snapshot"),
+        ("sandbox.suspended", {"how": "memory"}, "goes on where it was"),
+        ("sandbox.suspended", {"how": "workspace"}, "the work is kept"),
         ("agent.message", {"text": "Hello"}, "Hello"),
         ("agent.tool", {"name": "Bash", "input": {"command": "ls"}}, "Bash ls"),
         ("agent.output", {"text": "a\nb"}, "a\nb"),

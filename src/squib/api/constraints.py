@@ -25,6 +25,7 @@ RULES: dict[str, dict[str, dict[str, Any]]] = {
         "prompt": _PROMPT,
         "agent": {"minLength": 1, "maxLength": 64, "pattern": _PLAIN},
         "model": {"minLength": 1, "maxLength": 200, "pattern": _PLAIN},
+        "image": {"pattern": "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"},
         "test_command": {"minLength": 1, "maxLength": 10_000, "pattern": _PLAIN},
         "labels": {
             "maxProperties": 64,

@@ -30,7 +30,7 @@ _TAGS = [
     {"name": "tasks", "description": "Submit work and steer it"},
     {"name": "events", "description": "What happens, as it happens"},
     {"name": "artifacts", "description": "What is kept"},
-    {"name": "sandbox", "description": "Into a task's live sandbox; 409 where it has none"},
+    {"name": "sandbox", "description": "Into a task's sandbox, which goes on if it is suspended; 409 without one"},
     {"name": "uploads", "description": "Local repositories, as git bundles"},
     {"name": "account", "description": "Who you are, and your tokens"},
     {"name": "operations", "description": "For whoever runs squib; needs no token"},

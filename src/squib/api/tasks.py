@@ -1,5 +1,6 @@
 """Tasks: create, show, list, cancel, retry, and one more turn."""
 
+import asyncio
 import dataclasses
 import re
 from typing import Annotated
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from squib.api.auth import User
 from squib.api.bodies import json_body
+from squib.api.config import Images
 from squib.api.docs import HEADERS, json_request, problems
 from squib.api.owned import TASK_ID, OwnedTask
 from squib.api.replies import reply
@@ -52,10 +54,24 @@ async def complete(spec: TaskSpec, services: Services, user: str) -> TaskSpec:
     driver = spec.sandbox.driver
     if driver is not None and config.drivers and driver not in config.drivers:
         raise _refuse("sandbox.driver", f"is not known here; known: {', '.join(config.drivers)}")
+    if spec.image is not None and config.images is not None:
+        await _check_image(spec.image, config.images)
     upload = spec.repository.upload if spec.repository else None
     if upload is not None:
         await _check_upload(upload, services, user)
     return spec
+
+
+async def _check_image(image: str, images: Images) -> None:
+    if await asyncio.to_thread(images.has, image):
+        return
+    known = await asyncio.to_thread(images.names)
+    message = f"is not here; here are: {', '.join(known) or 'none'}"
+    raise InvalidRequest(
+        f"image: {message}",
+        advice=f"Name one of those, or make it: 'squib image build {image}', 'squib image import'.",
+        fields={"image": message},
+    )
 
 
 async def _check_upload(upload: str, services: Services, user: str) -> None:
@@ -98,6 +114,7 @@ async def _start(spec: TaskSpec, services: Services, user: str, key: str | None,
             "with a repository": {
                 "prompt": "Make the tests pass.",
                 "repository": {"url": "https://example.org/project.git", "ref": "main"},
+                "image": "python",
                 "limits": {"seconds": 1800},
                 "test_command": "python -m pytest -q",
                 "labels": {"team": "core"},

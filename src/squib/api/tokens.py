@@ -1,5 +1,6 @@
 """The caller's tokens: make, list, revoke. And who the caller is."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
@@ -81,6 +82,7 @@ async def get_me(user: User) -> Response:
     responses=problems(401, 503),
 )
 async def get_info(_: User, services: Deps) -> Response:
-    """Its version, and the agents and drivers that a task may name."""
+    """Its version, and the agents, drivers and images that a task may name."""
     config = services.config
-    return reply(Info(config.version, config.default_agent, list(config.agents), list(config.drivers)))
+    images = await asyncio.to_thread(config.images.names) if config.images is not None else []
+    return reply(Info(config.version, config.default_agent, list(config.agents), list(config.drivers), images))

@@ -12,6 +12,7 @@ from squib.api.config import LOOPBACK_HOSTS
 from squib.gateway import Gateway, Route
 from squib.host import Host, HostConfig
 from squib.host.drivers.registry import DRIVERS
+from squib.host.images import Images
 from squib.queue import registry as queues
 from squib.queue.base import Queue
 from squib.scheduler import SchedulerConfig
@@ -49,6 +50,12 @@ def host_config(installation: Installation, *, driver: str | None = None) -> Hos
     )
 
 
+def offered(own: str) -> tuple[str, ...]:
+    """The drivers that a task may name beside the host's own: none that isolates less. The host is their judge."""
+    names = tuple(DRIVERS)  # strongest first
+    return names[: names.index(own) + 1]
+
+
 def routes(settings: Settings) -> dict[str, Route]:
     """Where the gateway sends model calls, and what it adds to them outside the sandbox."""
     anthropic = settings.providers.anthropic
@@ -58,8 +65,16 @@ def routes(settings: Settings) -> dict[str, Route]:
     return {"anthropic": Route(anthropic.base_url, headers, ("authorization", "x-api-key"))}
 
 
-def api_config(installation: Installation, *, only: tuple[str, ...] | None, drivers: tuple[str, ...]) -> ApiConfig:
-    """What the API is told. `only`: the agents that may run; absent: all that there are."""
+def api_config(
+    installation: Installation,
+    *,
+    only: tuple[str, ...] | None,
+    drivers: tuple[str, ...] = (),
+    images: Images | None = None,
+) -> ApiConfig:
+    """What the API is told. `only`: the agents that may run; absent: all that there are. `images`: those of its host,
+    where that is in the same process.
+    """
     settings = installation.settings
     own = () if settings.host in ("0.0.0.0", "::") else (settings.host,)
     known = tuple(agents.names()) if only is None else only
@@ -68,6 +83,7 @@ def api_config(installation: Installation, *, only: tuple[str, ...] | None, driv
         agents=known,
         default_agent=settings.agent if settings.agent in known else known[0],
         drivers=drivers or tuple(DRIVERS),
+        images=images,
         allowed_hosts=tuple(dict.fromkeys((*LOOPBACK_HOSTS, *own, *settings.allowed_hosts))),
     )
 
@@ -84,6 +100,8 @@ def scheduler_config(installation: Installation, *, default_agent: str | None = 
         lease_seconds=scheduler.lease_seconds,
         save_seconds=scheduler.save_seconds,
         max_attempts=scheduler.max_attempts,
+        suspend_seconds=scheduler.suspend_after_seconds,
+        put_away_seconds=scheduler.put_away_after_seconds,
         retention_seconds=settings.retention_days * 86_400,
     )
 

@@ -43,7 +43,12 @@ def list_(
 def _row(task: Task) -> list[str]:
     prompt = clean(task.spec.prompt, lines=False)
     short = prompt if len(prompt) <= 60 else prompt[:59] + "…"
-    return [task.id, task.state.value, clean(task.spec.agent or "", lines=False), age(task.created_at), short]
+    return [task.id, standing(task), clean(task.spec.agent or "", lines=False), age(task.created_at), short]
+
+
+def standing(task: Task) -> str:
+    """The task's state in words; of an idle one, whether its sandbox is put to disk."""
+    return task.state.value.replace("_", " ") + (", suspended" if task.suspended else "")
 
 
 def age(since: float) -> str:

@@ -79,7 +79,18 @@ def _timed_out(data: Mapping[str, Any]) -> Line:
 
 def _created(data: Mapping[str, Any]) -> Line:
     warm = "ready from the pool" if data.get("warm") else "made now"
-    return Line("sandbox", clean(f"{_text(data, 'driver')} ({_text(data, 'isolation')}), {warm}"))
+    snapshot = data.get("snapshot") and not data.get("warm")
+    image = _text(data, "image")
+    of = f" of {image}" if image not in ("", "host") else ""
+    how = "from a snapshot" if snapshot else warm
+    isolation = _text(data, "isolation").replace("_", " ")
+    return Line("sandbox", clean(f"{_text(data, 'driver')}{of} ({isolation}), {how}"))
+
+
+def _suspended(data: Mapping[str, Any]) -> Line:
+    if data.get("how") == "memory":
+        return Line("suspended", "on disk with its memory; it goes on where it was", ("dim",))
+    return Line("put away", "the work is kept, the sandbox is gone; the next message gets a new one", ("dim",))
 
 
 def _gap(data: Mapping[str, Any]) -> Line:
@@ -135,6 +146,8 @@ _TELLERS: dict[str, Callable[[Mapping[str, Any]], Line]] = {
     EventType.TASK_MESSAGE: lambda data: Line("you", _short(_text(data, "prompt")), ("bold",)),
     EventType.TASK_CANCEL_REQUESTED: lambda data: Line("cancelling", "", ("yellow",)),
     EventType.SANDBOX_CREATED: _created,
+    EventType.SANDBOX_SUSPENDED: _suspended,
+    EventType.SANDBOX_RESUMED: lambda data: Line("resumed", "the sandbox goes on where it was", ("dim",)),
     EventType.SANDBOX_LOST: lambda data: Line("sandbox lost", _short(_text(data, "detail")), ("red",)),
     EventType.SANDBOX_DELETED: lambda data: Line("sandbox", "removed", ("dim",)),
     EventType.RUNTIME_GAP: _gap,

@@ -74,7 +74,7 @@ async def _api(installation: compose.Installation, stop: asyncio.Event, json: bo
         listener = stack.enter_context(listening(loaded.host, loaded.port))
         store, queue = await stack.enter_async_context(compose.middle(installation))
         token = await first_token(store, loaded.state_dir)
-        app = create_app(store, queue, compose.api_config(installation, only=None, drivers=()))
+        app = create_app(store, queue, compose.api_config(installation, only=None))
         stack.enter_context(announced(loaded.state_dir, listener.url, token))
         await _while_running(serve(app, listener), stop, {"url": listener.url, "token": token}, json)
 

@@ -31,6 +31,7 @@ def run(
     agent: str | None = None,
     model: str | None = None,
     sandbox: str | None = None,
+    image: str | None = None,
     test: str | None = None,
     keep: options.Duration = 0,
     timeout: options.Duration = _SECONDS,
@@ -48,7 +49,8 @@ def run(
         ref: The branch, tag or commit to start from; of a directory, uncommitted changes are then left out.
         agent: Which agent; the server's default where absent.
         model: Which model, by the agent's own name for it.
-        sandbox: Which driver makes the sandbox; the strongest that boots where absent.
+        sandbox: Which driver makes the sandbox; the server's own where absent. It may be a stronger one, no weaker.
+        image: What the sandbox is made of, by name or digest ('squib image list'); the server's default where absent.
         test: A command that says by its exit status whether the work is good.
         keep: How long the sandbox waits for another prompt after a turn, such as 10m (see 'squib send').
         timeout: When the whole task is ended, such as 30m; 1h where absent.
@@ -62,6 +64,7 @@ def run(
             agent=agent,
             model=model,
             repository=_repository(client, repo, ref, quiet=json),
+            image=image,
             sandbox=SandboxRequest(driver=sandbox),
             limits=Limits(seconds=timeout, turn_seconds=timeout, idle_seconds=keep),
             test_command=test,
@@ -163,7 +166,7 @@ def _summary(client: Client, task: Task) -> None:
     for line in stat(patch):
         say(f"  {line}")
     if task.state is TaskState.IDLE:
-        say(f"squib send {task.id} \"…\"   goes on in the same sandbox, 'squib shell {task.id}' looks into it")
+        say(f"squib send {task.id} \"…\"   goes on from there, 'squib shell {task.id}' looks into the sandbox")
     if patch:
         say(f"squib diff {task.id}   shows the change")
         say(f"squib apply {task.id}   brings it into your repository as branch squib/{task.id}")

@@ -3,6 +3,7 @@
 import time
 
 from squib.cli import connect, exits, options
+from squib.cli.list import standing
 from squib.cli.output import clean, say, say_json, styled
 from squib.contracts import codec
 from squib.contracts.task import Task
@@ -39,13 +40,14 @@ def _fields(task: Task) -> list[tuple[str, str]]:
     error = task.error or {}
     return [
         ("id", task.id),
-        ("state", task.state.value.replace("_", " ") + (", cancel requested" if task.cancel_requested else "")),
+        ("state", standing(task) + (", cancel requested" if task.cancel_requested else "")),
         ("prompt", clean(spec.prompt, lines=False)[:200]),
         ("agent", clean(" ".join(filter(None, (spec.agent, spec.model))))),
         ("repository", clean(where + (f" at {repository.ref}" if repository and repository.ref else ""))),
         ("base", task.base_commit or ""),
         ("head", task.head_commit or ""),
-        ("sandbox", f"{task.driver or ''} {task.sandbox_id or ''}".strip()),
+        ("sandbox", _sandbox(task)),
+        ("image", clean(task.image or spec.image or "")),
         ("labels", clean(", ".join(f"{key}={value}" for key, value in spec.labels.items()), lines=False)),
         ("created", _local(task.created_at)),
         ("ended", _local(task.finished_at)),
@@ -55,6 +57,12 @@ def _fields(task: Task) -> list[tuple[str, str]]:
         ("retry of", task.retry_of or ""),
         ("error", clean(" ".join(str(error.get(name) or "") for name in ("detail", "advice")).strip())),
     ]
+
+
+def _sandbox(task: Task) -> str:
+    driver = task.driver or task.spec.sandbox.driver or ""
+    where = {"memory": ", on disk with its memory", "workspace": ", put away: its work is kept"}
+    return clean(f"{driver} {task.sandbox_id or ''}".strip() + where.get(task.suspended or "", ""))
 
 
 def _local(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from squib.cli.stop import stopping
 from squib.contracts.errors import DriverUnavailable
 from squib.contracts.machine import Isolation
 from squib.host import Host
+from squib.host.images import Images
 from squib.orchestrator.local import LocalOrchestrator
 from squib.scheduler import Scheduler
 
@@ -62,7 +63,9 @@ async def _up(installation: compose.Installation, chosen: _Options) -> int:
         store, queue = await stack.enter_async_context(compose.middle(installation))
         host, only = await _host(stack, installation, demo=chosen.demo)
         token = await first_token(store, loaded.state_dir)
-        api = compose.api_config(installation, only=only, drivers=(host.driver,))
+        drivers = compose.offered(host.driver) if only is None else (host.driver,)
+        images = Images(loaded.state_dir)
+        api = compose.api_config(installation, only=only, drivers=drivers, images=images)
         app = create_app(store, queue, api)
         scheduler = Scheduler(
             store,

@@ -93,12 +93,13 @@ class Me:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What this installation offers. An empty list: it is not known here."""
+    """What this installation offers. An empty list of agents or drivers: it is not known here."""
 
     version: str
     default_agent: str
     agents: list[str]
     drivers: list[str]
+    images: list[str] = field(default_factory=list)  # that are here by name, where that is known
 
 
 @dataclass(frozen=True, slots=True)

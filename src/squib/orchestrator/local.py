@@ -1,5 +1,8 @@
 """The orchestrator of one machine: a host in this process."""
 
+from collections.abc import Sequence
+
+from squib.contracts.errors import Unsupported
 from squib.contracts.machine import Machine, MachinePhase
 from squib.contracts.sandbox import Sandbox, SandboxPhase, SandboxSpec
 from squib.host import Host
@@ -39,6 +42,10 @@ class LocalOrchestrator:
     async def resume(self, sandbox_id: str) -> Sandbox | None:
         """As it is: nothing is suspended."""
         return await self.get(sandbox_id)
+
+    async def fork(self, sandbox_id: str, specs: Sequence[SandboxSpec]) -> Sequence[Sandbox]:
+        """Never, as yet."""
+        raise Unsupported(f"{sandbox_id} can't be forked here")
 
     def _sandbox(self, machine: Machine, phase: SandboxPhase) -> Sandbox:
         return Sandbox(
