@@ -7,12 +7,14 @@ import errno
 import importlib
 import os
 import socket
+import stat
 import termios
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _TIOCLINUX = 0x541C
+_FILE_KIND = 0o170000  # S_IFMT
 _LOW32 = 0xFFFFFFFF  # the kernel looks at the low half only: a set high bit must not hide the value
 _NEW_NAMESPACES = (
     0x00020000,  # CLONE_NEWNS
@@ -24,7 +26,8 @@ _NEW_NAMESPACES = (
     0x40000000,  # CLONE_NEWNET
     0x00000080,  # CLONE_NEWTIME
 )
-_AF_ALG, _AF_VSOCK = 38, 40
+#: The families of sockets that programs need: each other one is code that the kernel would load for whoever asks.
+FAMILIES = frozenset(int(f) for f in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK))
 
 #: Refused with EPERM: new mounts and namespaces, other processes' memory, the kernel's keys, code and clocks.
 REFUSED = (
@@ -62,8 +65,13 @@ def rules(unsupported: Sequence[str] = ()) -> Iterator[Rule]:
         yield Rule("clone", errno.EPERM, 0, flag, flag)
     for command in (termios.TIOCSTI, _TIOCLINUX):
         yield Rule("ioctl", errno.EPERM, 1, _LOW32, command)
-    for family in (_AF_ALG, _AF_VSOCK, int(socket.AF_PACKET)):
+    for family in sorted(set(range(32)) - FAMILIES):
         yield Rule("socket", errno.EPERM, 0, _LOW32, family)
+    for bit in range(5, 32):  # 32 and above
+        yield Rule("socket", errno.EPERM, 0, 1 << bit, 1 << bit)
+    for kind in (stat.S_IFCHR, stat.S_IFBLK):  # gVisor lets everybody make these, and open them on any mount
+        yield Rule("mknod", errno.EPERM, 1, _FILE_KIND, kind)
+        yield Rule("mknodat", errno.EPERM, 2, _FILE_KIND, kind)
 
 
 def program(unsupported: Sequence[str] = ()) -> bytes:
