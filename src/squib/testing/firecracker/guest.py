@@ -1,0 +1,188 @@
+"""What a machine is here: the guest's zipapp under bubblewrap, in the VMM's network namespace and as its user.
+
+A machine's initramfs has `squib/guest.pyz` and `squib/guest.json`; without them the machine is an idle one. Its root
+is the system's own /usr. What it has in /workspace and in its home is on its writable drive: unpacked from there when
+it starts, and packed into it when it pauses. What it has in /run is its memory: packed into the memory file of a
+snapshot. So a machine that is restored has its files again, but no process of before: its guest boots anew, with the
+configuration, and thus the identity, of the machine that was frozen.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from squib.testing.firecracker import cpio
+from squib.testing.firecracker.fault import Fault
+
+_PYZ, _CONFIG = "squib/guest.pyz", "squib/guest.json"
+_MARK = b"squib stand-in\n"
+_HEAD = 4096  # bytes before a packed archive
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "etc")
+_USER = "1000"
+
+
+class Guest:
+    """The machine's insides, kept below `place`; `python` runs them."""
+
+    def __init__(self, place: Path, python: str = "/usr/bin/python3"):
+        self._drive, self._run, self._python = place / "drive", place / "run", python
+        self._process: asyncio.subprocess.Process | None = None
+        self._memory: Path | None = None  # of the snapshot that it goes on from
+        self._ordered = asyncio.Event()
+
+    async def boot(self, initrd: str | None, drives: Sequence[dict[str, Any]]) -> None:
+        """Start it, if there is one. Raises Fault."""
+        found = cpio.files(Path(initrd).read_bytes()) if initrd is not None else {}
+        if _PYZ not in found or _CONFIG not in found:
+            return
+        self._clear()
+        for name, content in (("guest.pyz", found[_PYZ]), ("config/guest.json", found[_CONFIG])):
+            path = self._run / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        await self._start(drives)
+
+    async def resume(self, drives: Sequence[dict[str, Any]]) -> None:
+        """Let it go on: from where it is paused, or from the snapshot that was loaded. Raises Fault."""
+        if self._process is not None:
+            for pid in self._processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        elif self._memory is not None and packed(self._memory):
+            self._clear()
+            await _unpack(self._memory, self._run)
+            self._memory = None
+            await self._start(drives)
+
+    async def pause(self, drives: Sequence[dict[str, Any]]) -> None:
+        """Stop every process of it, and have its drive say what it has written."""
+        if self._process is None:
+            return
+        stopped: set[int] = set()
+        while fresh := set(self._processes()) - stopped:  # a process that was forked meanwhile is found next
+            for pid in fresh:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped |= fresh
+        if (drive := _writable(drives)) is not None:
+            await _pack(self._drive, drive)
+
+    async def save(self, memory: Path) -> None:
+        """Put what it remembers into a snapshot's memory file, which is there."""
+        if self._process is not None:
+            await _pack(self._run, memory)
+        elif self._memory is not None and packed(self._memory):
+            await asyncio.to_thread(shutil.copyfile, self._memory, memory)
+
+    def remember(self, memory: Path) -> None:
+        """It is to go on from a snapshot's memory file."""
+        self._memory = memory
+
+    async def ended(self) -> None:
+        """Wait until it shuts down; an idle machine does so when it is told to."""
+        while self._process is None and not self._ordered.is_set():
+            await self._ordered.wait()
+        if self._process is not None:
+            await self._process.wait()
+
+    def shut_down(self) -> None:
+        """As control, alt and delete do."""
+        self._ordered.set()
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once: all its processes end with the outermost one."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _clear(self) -> None:
+        for path in (self._run, self._drive):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+
+    async def _start(self, drives: Sequence[dict[str, Any]]) -> None:
+        drive = _writable(drives)
+        if drive is not None and packed(drive):
+            await _unpack(drive, self._drive)
+        for path in (self._run / "state", *(self._drive / name for name in ("workspace", "home", "tmp"))):
+            path.mkdir(exist_ok=True)
+        try:
+            with (self._run.parent / "console.log").open("ab") as console:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._argv(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/"
+                )
+        except OSError as error:
+            raise Fault(f"Start microvm error: the stand-in can't start its guest: {error}") from error
+        self._ordered.set()
+
+    def _argv(self) -> list[str]:
+        argv = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+        argv += ["--uid", _USER, "--gid", _USER, "--cap-drop", "ALL", "--die-with-parent", "--new-session"]
+        argv += ["--hostname", "squib", "--ro-bind", "/usr", "/usr"]
+        for name in _TOP:
+            path = Path("/", name)
+            if path.is_symlink():
+                argv += ["--symlink", str(path.readlink()), f"/{name}"]
+            elif path.is_dir():
+                argv += ["--ro-bind", str(path), str(path)]
+        argv += ["--proc", "/proc", "--dev", "/dev"]
+        for inside, outside in (("/tmp", "tmp"), ("/workspace", "workspace"), ("/home/agent", "home")):
+            argv += ["--bind", str(self._drive / outside), inside]
+        argv += ["--bind", str(self._run / "state"), "/run/squib/state"]
+        argv += ["--ro-bind", str(self._run / "config"), "/run/squib/config"]
+        argv += ["--ro-bind", str(self._run / "guest.pyz"), "/opt/squib/guest.pyz"]
+        argv += ["--clearenv", "--setenv", "PATH", _PATH, "--setenv", "HOME", "/home/agent", "--", self._python]
+        return [*argv, "-I", "-S", "/opt/squib/guest.pyz", "serve", "--config", "/run/squib/config/guest.json"]
+
+    def _processes(self) -> list[int]:
+        """The outermost process and all that descends from it."""
+        assert self._process is not None
+        children: dict[int, list[int]] = {}
+        for path in Path("/proc").iterdir():
+            if path.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    fields = (path / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                    children.setdefault(int(fields[1]), []).append(int(path.name))
+        found = [self._process.pid]
+        for pid in found:
+            found += children.get(pid, [])
+        return found
+
+
+def packed(path: Path) -> bool:
+    """Whether a drive or a memory file holds what a machine here left."""
+    with path.open("rb") as file:
+        return file.read(len(_MARK)) == _MARK
+
+
+def _writable(drives: Sequence[dict[str, Any]]) -> Path | None:
+    found = (drive for drive in drives if not drive["is_root_device"] and not drive.get("is_read_only"))
+    return next((Path(drive["path_on_host"]) for drive in found), None)
+
+
+async def _pack(source: Path, target: Path) -> None:
+    """Write a directory into a file, whose length stays. Raises Fault where it does not fit."""
+    room = target.stat().st_size
+    with target.open("r+b") as file:
+        file.write(_MARK.ljust(_HEAD, b"\0"))
+        file.flush()
+        tar = await asyncio.create_subprocess_exec("tar", "-C", str(source), "-cf", "-", ".", stdout=file)
+        if await tar.wait() != 0 or target.stat().st_size > room:
+            raise Fault(f"the stand-in's machine does not fit into {target}")
+
+
+async def _unpack(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as file:
+        file.seek(_HEAD)
+        tar = await asyncio.create_subprocess_exec("tar", "-C", str(target), "-xf", "-", stdin=file)
+        if await tar.wait() != 0:
+            raise Fault(f"the stand-in can't read {source}")
