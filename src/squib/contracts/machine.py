@@ -30,6 +30,7 @@ class Capability:
     limits: tuple[str, ...] = ()  # which of memory, cpu, pids, disk it enforces here, and how
     boot_ms: float | None = None
     needs_image: bool = False  # it can't use the host's own root
+    emulated: bool = False  # its processor is software: right, but slow; `auto` passes it by
     fixed: bool = False  # a machine keeps the cpu and memory that it was made with
     lacks: tuple[str, ...] = ()  # what programs inside miss of Linux
 
