@@ -1,0 +1,29 @@
+"""An arena of each driver for a whole module."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.conformance.escape.arena import Arena, arena
+
+
+@pytest.fixture(scope="module")
+def wide_tmp(driver_name: str) -> Iterator[Path]:
+    """As `shared_tmp`, for all of a module's tests of one driver."""
+    path = Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def attacked(driver_name: str, wide_tmp: Path) -> AsyncIterator[Arena]:
+    """Two machines of the driver, the first of them in an attacker's hand."""
+    async with arena(wide_tmp, driver_name) as made:
+        yield made
