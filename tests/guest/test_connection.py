@@ -10,7 +10,7 @@ import pytest
 
 from squib.contracts.errors import TooLarge
 from squib.guest.exchange import Exchange
-from squib.guest.server import Server
+from squib.guest.server import Server, vanish
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -169,7 +169,9 @@ async def test_a_stale_socket_is_replaced_and_removed(tmp_path: Path) -> None:
         async with Server(f"unix:{place}", _answer):
             assert (await _ask(str(place), b"GET /a HTTP/1.1\r\nHost: g\r\n\r\n"))[0] == 200
             assert place.stat().st_mode & 0o777 == 0o600
-        assert not place.exists()
+    vanish(f"unix:{place}")
+    assert not place.exists()
+    vanish(f"unix:{place}")
 
 
 async def test_tcp(unused_tcp_port: int) -> None:

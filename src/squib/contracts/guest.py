@@ -52,7 +52,7 @@ class GuestConfig:
     workspace: str = "/workspace"
     state_dir: str = "/run/squib/state"  # the event ring and the log
     home: str = "/home/agent"
-    gateway: str | None = None  # unix:PATH of the gateway; the guest relays 127.0.0.1:gateway_port to it
+    gateway: str | None = None  # unix:PATH or tcp:HOST:PORT; the guest relays 127.0.0.1:gateway_port to it
     gateway_port: int = 8990
     environment: dict[str, str] = field(default_factory=dict)  # of every program inside, before a request's own
     path: str = "/opt/squib/tools/bin:/opt/squib/tools/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"

@@ -6,6 +6,7 @@ CPython >= 3.11 and is started as
 
     python3 -I -S guest.pyz serve --config FILE
 
+(`init` in place of `serve` as the first program of a machine with a kernel of its own.)
 (`-I -S`: no site-packages and no environment decide what it imports; 10 ms and 3 MB less.) It must not trust
 what runs beside it with more than the sandbox has already, must not hold a secret, and must not reach out of the
 workspace for a request's path. It imports the standard library, `squib.contracts`, `squib.agents`, h11 and

@@ -1,10 +1,10 @@
-"""The zipapp's entry: `serve --config FILE`, and `mock-agent`, the demonstration agent's own program."""
+"""The zipapp's entry: `serve` and `init`, the guest, and `mock-agent`, the demonstration agent's own program."""
 
 import sys
 
 from squib.guest import lazy
 
-USAGE = "usage: guest.pyz serve --config FILE | guest.pyz mock-agent [ARGUMENT ...]"
+USAGE = "usage: guest.pyz serve --config FILE | guest.pyz init OPTION ... | guest.pyz mock-agent [ARGUMENT ...]"
 
 
 def _without_openssl() -> None:
@@ -21,6 +21,9 @@ def main(argv: list[str]) -> int:
     """Run what the arguments say and give the exit status; 2 for wrong usage."""
     if argv[:1] == ["mock-agent"]:
         return int(lazy.member("squib.agents.mock_program:main")(argv[1:]) or 0)
+    if argv[:1] == ["init"]:
+        _without_openssl()
+        return int(lazy.member("squib.guest.init:main")(argv[1:]))
     if len(argv) == 3 and argv[:2] == ["serve", "--config"]:
         _without_openssl()
         return int(lazy.member("squib.guest.supervisor:serve")(argv[2]))

@@ -36,6 +36,7 @@ class Children:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._known: dict[int, Child] = {}
+        self.apart: int | None = None  # a child that is there from the start, and no work of anybody's
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
     def __enter__(self) -> "Children":
@@ -48,8 +49,8 @@ class Children:
 
     @property
     def pids(self) -> set[int]:
-        """The pids of the children that still run."""
-        return set(self._known)
+        """The pids of the children that still run, for those whose trees they are not of."""
+        return set(self._known) if self.apart is None else {*self._known, self.apart}
 
     def spawn(
         self,

@@ -13,6 +13,7 @@ from squib.contracts.guest import FreezeRequest
 from squib.guest import tree
 from squib.guest.capture import capture
 from squib.guest.environment import build
+from squib.guest.server import vanish
 
 if TYPE_CHECKING:
     from squib.guest.supervisor import Supervisor
@@ -35,6 +36,8 @@ async def prepare(guest: "Supervisor", request: FreezeRequest) -> None:
         raise InvalidRequest("thaw: must be 1 to 64 hex digits", fields={"thaw": "must be 1 to 64 hex digits"})
     _refuse_work(guest)
     guest.warmup.finish()
+    if guest.helper is not None:
+        await guest.helper.perform(None)
     await _run_something(guest)
     if request.thaw is None:
         guest.events.rest()
@@ -55,7 +58,7 @@ def _refuse_work(guest: "Supervisor") -> None:
 
 async def _refuse_processes(guest: "Supervisor") -> None:
     """What a command has left running holds the workspace open, at least as its directory."""
-    left = tree.everything()
+    left = tree.everything(guest.apart)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _LINGER_SECONDS
     while members := left.members():
@@ -101,6 +104,7 @@ async def away(guest: "Supervisor", thaw: str) -> None:
     os.chdir("/")
     guest.workspace.close()
     guest.events.release()
+    vanish(guest.config.listen)
     try:
         with guest.lease.extended(AWAY_SECONDS):
             while not guest.stopping and not file.exists():  # noqa: ASYNC110

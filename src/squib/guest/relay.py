@@ -1,6 +1,6 @@
-"""The gateway relay: 127.0.0.1:PORT in the sandbox to the gateway's unix socket, bytes for bytes.
+"""The gateway relay: 127.0.0.1:PORT in the sandbox to where the gateway listens, bytes for bytes.
 
-The socket is opened anew for each client: a restarted host binds it anew.
+The way there is opened anew for each client: a restarted host binds it anew.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class _Client(_Side):
 
 
 class Relay:
-    """Listens within its `async with` block, if there is a gateway (`unix:PATH`) at all."""
+    """Listens within its `async with` block, if there is a gateway (`unix:PATH` or `tcp:HOST:PORT`) at all."""
 
     def __init__(self, gateway: str | None, port: int):
         self.gateway, self._port = gateway, port
@@ -116,9 +116,8 @@ class Relay:
     async def _dial(self, client: _Client) -> None:
         far = _Side(self)
         try:
-            path = (self.gateway or "").removeprefix("unix:")
-            await asyncio.get_running_loop().create_unix_connection(lambda: far, path)
-        except OSError as error:
+            await self._connect(far)
+        except (OSError, ValueError) as error:
             log.warning("the gateway does not answer: %s", error)
             if client.transport is not None:
                 client.transport.close()
@@ -131,6 +130,15 @@ class Relay:
         if client.early and far.transport is not None:
             far.transport.write(client.early)
         client.transport.resume_reading()
+
+    async def _connect(self, far: _Side) -> None:
+        loop = asyncio.get_running_loop()
+        kind, _, place = (self.gateway or "").partition(":")
+        if kind == "tcp":
+            host, _, port = place.rpartition(":")
+            await loop.create_connection(lambda: far, host, int(port))
+        else:
+            await loop.create_unix_connection(lambda: far, place)
 
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:

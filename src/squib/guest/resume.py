@@ -1,27 +1,18 @@
 """What makes a clone of a snapshot a stranger to its siblings: entropy, clock, names, token, epoch."""
 
-import base64
-import binascii
-import contextlib
-import errno
-import fcntl
 import os
-import socket
-import struct
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squib.contracts.errors import InvalidRequest
 from squib.contracts.event import EventType
 from squib.contracts.guest import Resume
+from squib.guest import rights
 
 if TYPE_CHECKING:
     from squib.guest.supervisor import Supervisor
 
-_RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
+_TOKEN_DIGITS = 64
 
 
 async def resume(guest: "Supervisor", request: Resume) -> None:
@@ -29,66 +20,40 @@ async def resume(guest: "Supervisor", request: Resume) -> None:
 
     Raises InvalidRequest before anything is changed.
     """
-    seed = _check(request)
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("entropy", lambda: _entropy(seed)),
-        ("clock", lambda: time.clock_settime(time.CLOCK_REALTIME, request.time)),
-        ("hostname", lambda: socket.sethostname(request.hostname)),
-        ("machine-id", lambda: _machine_id(request.machine_id)),
-    ]
-    failed = []
-    for name, step in steps:
-        try:
-            if name != "entropy" and os.getpid() != 1:
-                raise PermissionError(errno.EPERM, "this guest is not process 1, so the machine is not its own")
-            step()
-        except OSError as error:
-            failed.append(f"{name} ({(error.strerror or str(error)).lower()})")
-    if (random := sys.modules.get("random")) is not None:
-        random.seed(seed)
-    guest.sandbox_id = request.sandbox_id
-    guest.token_sha256 = request.token_sha256.lower()
-    guest.relay.gateway = request.gateway if request.gateway is not None else guest.relay.gateway
-    guest.events.begin()
+    identity = {
+        "entropy": request.entropy,
+        "time": request.time,
+        "hostname": request.hostname,
+        "machine_id": request.machine_id.lower(),
+    }
+    bad = rights.wrong(identity)
+    if len(request.token_sha256) != _TOKEN_DIGITS or not set(request.token_sha256) <= set("0123456789abcdefABCDEF"):
+        bad.append("token_sha256")
+    if bad:
+        raise InvalidRequest(f"{bad[0]}: has the wrong form", fields=dict.fromkeys(bad, "has the wrong form"))
+    failed = await _renew_machine(guest, identity)
+    _renew_random_state(request.entropy)
+    guest.become(request)
     if failed:
         message = f"after the restore, this sandbox did not allow: {', '.join(failed)}"
         guest.events.record(EventType.RUNTIME_LOG, {"level": "warning", "message": message})
 
 
-def _check(request: Resume) -> bytes:
-    try:
-        seed = base64.b64decode(request.entropy, validate=True)
-    except (binascii.Error, ValueError):
-        seed = b""
-    good = {
-        "entropy": len(seed) >= 32,
-        "token_sha256": len(request.token_sha256) == 64 and _is_hex(request.token_sha256),
-        "machine_id": len(request.machine_id) == 32 and _is_hex(request.machine_id),
-        "hostname": 0 < len(request.hostname) <= 64 and request.hostname.replace("-", "a").isalnum(),
-        "time": request.time > 0,
-    }
-    for name, fine in good.items():
-        if not fine:
-            raise InvalidRequest(f"{name}: has the wrong form", fields={name: "has the wrong form"})
-    return seed
+async def _renew_machine(guest: "Supervisor", identity: dict[str, Any]) -> list[str]:
+    """Renew what the kernel holds; gives what failed."""
+    if guest.helper is not None:
+        return await guest.helper.perform(identity)
+    if os.getpid() == 1:
+        return rights.perform(identity)
+    why = "(this guest is not process 1, so the machine is not its own)"
+    return rights.perform(identity, rights.STEPS[:1]) + [f"{name} {why}" for name in rights.STEPS[1:]]
 
 
-def _is_hex(text: str) -> bool:
-    return all(c in "0123456789abcdefABCDEF" for c in text)
-
-
-def _entropy(seed: bytes) -> None:
-    fd = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, seed)  # mixed in without credit: allowed to everybody, and better than nothing
-        fcntl.ioctl(fd, _RNDADDENTROPY, struct.pack(f"ii{len(seed)}s", len(seed) * 8, len(seed), seed))
-        fcntl.ioctl(fd, _RNDRESEEDCRNG)
-    finally:
-        os.close(fd)
-
-
-def _machine_id(text: str) -> None:
-    path = Path("/etc/machine-id")
-    with contextlib.suppress(PermissionError):
-        path.chmod(0o644)
-    path.write_text(text.lower() + "\n")
+def _renew_random_state(entropy: str) -> None:
+    """Renew what this process itself draws random or unique values from, where that has been loaded."""
+    if (random := sys.modules.get("random")) is not None:
+        random.seed(entropy.encode() + os.urandom(32))
+    if (tempfile := sys.modules.get("tempfile")) is not None:
+        tempfile._name_sequence = None  # type: ignore[attr-defined]
+    if (uuid := sys.modules.get("uuid")) is not None:
+        uuid._node = uuid._last_timestamp = None  # type: ignore[attr-defined]

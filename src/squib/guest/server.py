@@ -13,7 +13,7 @@ MAX_CONNECTIONS = 512
 
 
 class Server:
-    """Listens at `listen` (unix:PATH or tcp:HOST:PORT) within its `async with` block."""
+    """Listens at `listen` (unix:PATH or tcp:HOST:PORT) within its `async with` block; see also `vanish`."""
 
     def __init__(self, listen: str, handle: Handler):
         self._listen, self._handle = listen, handle
@@ -26,7 +26,7 @@ class Server:
         loop = asyncio.get_running_loop()
         kind, _, place = self._listen.partition(":")
         if kind == "unix":
-            _unlink_stale(place)
+            vanish(self._listen)
             mask = os.umask(0o177)
             try:
                 self._server = await loop.create_unix_server(self._connection, place, backlog=256)
@@ -50,11 +50,11 @@ class Server:
         for connection in list(self._connections):
             connection.abort()
         await self._group.__aexit__(None, None, None)
-        if self._listen.startswith("unix:"):
-            _unlink_stale(self._listen[5:])
 
 
-def _unlink_stale(path: str) -> None:
+def vanish(listen: str) -> None:
+    """Remove a unix socket's file, if there is one. A host takes that for the sign that all is let go of."""
+    kind, _, path = listen.partition(":")
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
+        if kind == "unix" and stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)  # noqa: PTH108

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 import squib
 from squib.contracts import codec
 from squib.contracts.errors import SquibError
-from squib.contracts.guest import CONTRACT_VERSION, GuestConfig, Health
+from squib.contracts.guest import CONTRACT_VERSION, GuestConfig, Health, Resume
 from squib.guest import boot, ignore, lazy, tree
 from squib.guest.application import Application
 from squib.guest.children import Children
 from squib.guest.confine import Root
 from squib.guest.events import EventLog
 from squib.guest.exchange import Exchange
+from squib.guest.helper import Helper
 from squib.guest.journal import Journal
 from squib.guest.lease import Lease
 from squib.guest.relay import Relay
 from squib.guest.ring import Ring
-from squib.guest.server import Server
+from squib.guest.server import Server, vanish
 from squib.guest.warmup import Warmup
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Supervisor:
     ):
         self.config, self.journal, self.group, self.children = config, journal, group, children
         self.places = places
+        self.helper = Helper.inherited()
+        children.apart = self.apart
         self.sandbox_id = config.sandbox_id
         self.token_sha256 = config.token_sha256.lower()
         self.workspace = Root(config.workspace)
@@ -75,6 +78,11 @@ class Supervisor:
         return self._runs
 
     @property
+    def apart(self) -> int | None:
+        """The pid of this process's child that is not the supervisor's to end: the helper."""
+        return None if self.helper is None else self.helper.pid
+
+    @property
     def stopping(self) -> bool:
         """Whether the guest is about to end."""
         return self._stopping
@@ -93,6 +101,14 @@ class Supervisor:
         """Let go of all that is outside, until the file `thaw` lies beside the configuration."""
         self._thaw = thaw
         self._turn.set()
+
+    def become(self, request: Resume) -> None:
+        """Take on another identity, or the same one again: a new epoch. Another sandbox's runs are forgotten."""
+        if request.sandbox_id != self.sandbox_id:
+            self._runs, self._born = None, time.monotonic()
+        self.sandbox_id, self.token_sha256 = request.sandbox_id, request.token_sha256.lower()
+        self.relay.gateway = request.gateway if request.gateway is not None else self.relay.gateway
+        self.events.begin()
 
     def _forsaken(self) -> None:
         log.warning("nobody has asked for %g seconds: the guest ends itself", self.config.lease_seconds)
@@ -121,9 +137,12 @@ class Supervisor:
                     if self._thaw is not None:
                         await lazy.member("squib.guest.freeze:away")(self, self._thaw)
         finally:
-            await tree.end(tree.everything(), _END_GRACE_SECONDS)
+            await tree.end(tree.everything(self.apart), _END_GRACE_SECONDS)
             self.events.close()
             self.workspace.close()
+            vanish(self.config.listen)
+            if self.helper is not None:
+                self.helper.close()
 
     async def _serve(self) -> None:
         self._thaw = None

@@ -13,7 +13,7 @@ from squib.host.ground import Ground
 from squib.host.layout import MachineDir
 
 NOT_SUPPORTED = ("lgetxattr", "llistxattr")  # on a link gVisor answers EBADF, which makes `ls -l` fail
-CAPABILITIES = ("CAP_CHOWN", "CAP_SYS_ADMIN")  # over gVisor's own kernel, until `inside` gives them away
+CAPABILITIES = ("CAP_CHOWN", "CAP_SETUID", "CAP_SYS_ADMIN")  # over gVisor's own kernel: see `inside`
 
 
 def arguments(python: str, *program: str) -> tuple[str, ...]:

@@ -1,0 +1,70 @@
+"""The first program of a machine that has a kernel of its own, started as root: `guest.pyz init --config FILE ...`.
+
+It sets up what nobody has set up before it, forks off the helper, which keeps root's rights (see `rights`), and
+becomes the supervisor itself: user 1000 without any capability or way to one. So process 1 is the supervisor, which
+no process inside can kill and which the kernel spares when memory runs out; and it takes in all orphans.
+"""
+
+import ctypes
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from squib.guest import boot, helper, lazy, privileges, rights
+
+UID = 1000
+_OPTIONS = ("--config", "--filter", "--address")
+_RB_POWER_OFF = 0x4321FEDC
+_SPARED = "-1000"  # by the kernel, when memory runs out
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Become the supervisor; gives the exit status where the machine does not end with it, 2 for wrong usage.
+
+    `--config FILE` is the guest's; `--filter FILE` a system call filter, as the kernel takes it;
+    `--address DEVICE=ADDRESS/BITS` the machine's own on its network.
+    """
+    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    if len(arguments) % 2 or "--config" not in options or set(options) - set(_OPTIONS):
+        sys.stderr.write("usage: guest.pyz init --config FILE [--filter FILE] [--address DEVICE=ADDRESS/BITS]\n")
+        return 2
+    if os.getpid() != 1 or os.geteuid() != 0:
+        sys.stderr.write("init: must be process 1, and root\n")
+        return 2
+    boot.prepare()
+    if "--address" in options:
+        boot.give_address(*options["--address"].split("=", 1))
+    refused = Path(options["--filter"]).read_bytes() if "--filter" in options else b""
+    pid = _fork_helper()
+    privileges.become(UID)
+    if refused:
+        privileges.refuse_calls(refused)
+    status = int(lazy.member("squib.guest.supervisor:serve")(options["--config"]))
+    os.waitpid(pid, 0)  # its end of the socket is closed: it switches the machine off, and returns only if it can't
+    return status
+
+
+def _fork_helper() -> int:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        try:
+            _help(theirs)
+        finally:
+            os._exit(1)
+    theirs.close()
+    os.environ[helper.VARIABLE] = f"{ours.detach()} {pid}"
+    return pid
+
+
+def _help(end: socket.socket) -> None:
+    """Serve the supervisor; when it is gone, switch the machine off."""
+    Path("/proc/self/oom_score_adj").write_text(_SPARED)
+    privileges.keep_only(privileges.SYS_ADMIN, privileges.SYS_TIME, privileges.SYS_BOOT)
+    while message := end.recv(helper.MESSAGE_BYTES):
+        end.send(rights.answer(message))
+    os.sync()
+    ctypes.CDLL(None).reboot(_RB_POWER_OFF)

@@ -1,0 +1,59 @@
+"""Giving up rights, for good: capabilities, the way to new ones, and system calls."""
+
+import ctypes
+import os
+import struct
+
+SYS_ADMIN, SYS_BOOT, SYS_TIME = 21, 22, 25
+_CAPABILITY_VERSION_3 = 0x20080522
+_LAST_CAPABILITY = 63  # numbers that the kernel does not know are refused
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 24, 38, 2
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class _Filter(ctypes.Structure):
+    """`struct sock_fprog` (seccomp(2))."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
+
+
+def keep_only(*capabilities: int) -> None:
+    """Give up all capabilities but these, and every way to get one. Raises OSError."""
+    for number in set(range(_LAST_CAPABILITY + 1)) - set(capabilities):
+        _LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    _limit(capabilities)
+    _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+
+
+def become(user: int) -> None:
+    """Become the user and the group of that number, of no other group and without a capability. Raises OSError."""
+    for number in range(_LAST_CAPABILITY + 1):
+        _LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    _limit(())
+    _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+
+
+def refuse_calls(program: bytes) -> None:
+    """Put the system call filter on this process and all that come from it. Raises OSError."""
+    held = _Filter(len(program) // 8, program)
+    _check(_LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(held), 0, 0), "seccomp")
+
+
+def _limit(capabilities: tuple[int, ...]) -> None:
+    """Have these alone as effective and permitted ones, and none to hand on."""
+    words = [0] * 6  # effective, permitted, inheritable: the low halves first, then the high ones
+    for number in capabilities:
+        half = 3 * (number // 32)
+        words[half] |= 1 << number % 32
+        words[half + 1] |= 1 << number % 32
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_LIBC.capset(header, struct.pack("=6I", *words)), "capset")
+
+
+def _check(outcome: int, what: str) -> None:
+    if outcome != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
