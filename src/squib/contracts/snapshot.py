@@ -11,7 +11,7 @@ class Part:
 
     name: str
     size: int  # bytes
-    sha256: str
+    sha256: str  # over its blocks that are not all zeros, each after its number: most of a machine's memory is zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Snapshot:
     guest: str  # the supervisor in it: its zipapp's name, which has its digest
     cpu: float  # cores that the frozen machine had
     memory: int  # MiB that it had
+    disk: int  # MiB that it had
     machine_id: str  # of the frozen machine, to whose token the guest answers until it is told another
     made_with: str  # names the settings that the guest was started with
     created_at: float  # seconds since 1970

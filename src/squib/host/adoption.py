@@ -30,7 +30,8 @@ async def adopt(fleet: Fleet) -> None:
 
     async with asyncio.TaskGroup() as group:
         for place in fleet.ground.state.found():
-            group.create_task(one(place))
+            if not place.in_use:  # a snapshot is being made of it
+                group.create_task(one(place))
     await remove_orphaned_groups(fleet)
     await asyncio.to_thread(_remove_drafts, fleet.ground.guest.parent)
     if not fleet.machines:  # none can use an older build
@@ -53,7 +54,8 @@ async def _adopt_or_remove(fleet: Fleet, place: MachineDir) -> None:
         if machine is None:
             await asyncio.to_thread(remove_tree, place.root)
         elif await _worth_keeping(fleet, machine):
-            await fleet.gateway.open(machine.id, place.gateway_socket, machine.uid)
+            if machine.phase is not MachinePhase.SUSPENDED:
+                await fleet.gateway.open(machine.id, place.gateway_socket, machine.uid)
             fleet.machines[machine.id] = machine
             log.info("adopted a machine", machine=machine.id, sandbox=machine.sandbox_id)
         else:
@@ -64,13 +66,18 @@ async def _adopt_or_remove(fleet: Fleet, place: MachineDir) -> None:
 
 
 async def _worth_keeping(fleet: Fleet, machine: Machine) -> bool:
-    """A claimed machine whose time is not over, or a pooled one as we would make it, whose guest answers."""
+    """A sandbox's machine whose time is not over, or a pooled one as we would make it; unless it is suspended, one
+    whose guest answers."""
+    in_time = machine.expires_at is None or machine.expires_at > time.time()
     wanted = {
-        MachinePhase.CLAIMED: machine.expires_at is None or machine.expires_at > time.time(),
+        MachinePhase.CLAIMED: in_time,
+        MachinePhase.SUSPENDED: in_time,
         MachinePhase.READY: machine.made_with == fleet.made_with(machine),
     }
     if not wanted.get(machine.phase, False) or not await fleet.alive(machine):
         return False
+    if machine.phase is MachinePhase.SUSPENDED:
+        return True
     try:
         return (await ready.health(machine, fleet.config.key)).contract == CONTRACT_VERSION
     except (SquibError, OSError):

@@ -30,7 +30,7 @@ class Drivers:
 
     def of(self, machine: Machine) -> Driver:
         """The driver that made it, whatever works here by now. Raises DriverUnavailable where there is none."""
-        return self._driver(machine.driver)
+        return self.by_name(machine.driver)
 
     @property
     def usual(self) -> tuple[Driver, Capability]:
@@ -48,7 +48,7 @@ class Drivers:
 
     async def capability(self, name: str) -> Capability:
         """What probing that driver found, now or earlier. Raises DriverUnavailable for an unknown one."""
-        driver = self._driver(name)
+        driver = self.by_name(name)
         async with self._probing:
             if name not in self._found or self._stale(name):
                 self._found[name] = await probes.probe(driver)
@@ -72,7 +72,8 @@ class Drivers:
             raise DriverUnavailable(f"{name} does not work here: {capability.why_not}", advice=capability.advice)
         return self._made[name], capability
 
-    def _driver(self, name: str) -> Driver:
+    def by_name(self, name: str) -> Driver:
+        """That driver, tried or not. Raises DriverUnavailable where there is none."""
         if name not in self._made:
             self._made[name] = registry.make(name, self._ground)
         return self._made[name]

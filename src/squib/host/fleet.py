@@ -2,23 +2,26 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from squib.contracts.errors import HostFull, InfrastructureError
-from squib.contracts.machine import Machine, MachinePhase
-from squib.host import cgroups, making, ready, records
+from squib.contracts.errors import HostFull, InfrastructureError, SquibError
+from squib.contracts.machine import Machine, MachinePhase, MachineSpec
+from squib.host import cgroups, freezing, making, ready, records
 from squib.host.choice import Drivers
 from squib.host.config import HostConfig
+from squib.host.drivers.base import Driver, Frozen
 from squib.host.gate import Gate
 from squib.host.ground import Ground
 from squib.host.keyed import KeyedLocks
 from squib.host.layout import MachineDir
 from squib.host.making import Order
 from squib.host.removal import remove_tree
+from squib.host.snapshots.shelf import Shelf
+from squib.host.snapshots.store import Stored
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +29,9 @@ log = structlog.get_logger(__name__)
 class Fleet:
     """Machines by id, each of the driver that made it."""
 
-    def __init__(self, config: HostConfig, ground: Ground, gateway: Gate, drivers: Drivers):
+    def __init__(self, config: HostConfig, ground: Ground, gateway: Gate, drivers: Drivers, shelf: Shelf):
         self.config = config
+        self.shelf = shelf
         self.ground = ground
         self.gateway = gateway
         self.drivers = drivers
@@ -39,14 +43,24 @@ class Fleet:
         """The machine that the sandbox claimed."""
         return next((m for m in self.machines.values() if m.sandbox_id == sandbox_id), None)
 
-    def in_phase(self, phase: MachinePhase) -> list[Machine]:
-        """Machines in that phase, oldest first."""
-        return sorted((m for m in self.machines.values() if m.phase is phase), key=lambda m: m.id)
+    def in_phase(self, *phases: MachinePhase) -> list[Machine]:
+        """Machines in one of these phases, oldest first."""
+        return sorted((m for m in self.machines.values() if m.phase in phases), key=lambda m: m.id)
 
     @property
     def room(self) -> int:
         """How many more machines fit."""
-        return self.config.max_machines - len(self.machines) - len(self._making)
+        running = sum(machine.phase is not MachinePhase.SUSPENDED for machine in self.machines.values())
+        return self.config.max_machines - running - len(self._making)
+
+    @contextlib.contextmanager
+    def counting(self, *machine_ids: str) -> Iterator[None]:
+        """For the length of the block these are being made, and take their room."""
+        self._making.update(machine_ids)
+        try:
+            yield
+        finally:
+            self._making.difference_update(machine_ids)
 
     def making(self, machine_id: str) -> bool:
         """Whether that machine is just being made."""
@@ -59,7 +73,9 @@ class Fleet:
         return machine
 
     async def alive(self, machine: Machine) -> bool:
-        """Whether its outermost process runs."""
+        """Whether its outermost process runs, or else it is suspended with all that it needs to go on."""
+        if machine.phase is MachinePhase.SUSPENDED:
+            return MachineDir(Path(machine.directory)).frozen.is_dir()
         return await self.drivers.of(machine).alive(machine)
 
     async def create(self, order: Order, *, yielding: bool = False) -> Machine:
@@ -71,19 +87,53 @@ class Fleet:
         """
         if self.room <= 0:
             raise HostFull(f"this host has its {self.config.max_machines} machines")
+        if (stored := self.shelf.find(order)) is not None:
+            try:
+                return await self._begin(order, stored, yielding)
+            except HostFull:
+                raise
+            except (SquibError, OSError) as error:
+                self.shelf.failed(stored, str(error))
+        return await self._begin(order, None, yielding)
+
+    async def _begin(self, order: Order, stored: Stored | None, yielding: bool) -> Machine:
+        """Let a machine boot, or go on from a snapshot."""
         spec = making.spec(order, self.config)
-        place = self.ground.state.machine(spec.id)
-        self._making.add(spec.id)
-        try:
-            async with self._undone_on_failure(place):
-                config = making.guest_config(spec, self.config.key)
-                machine = await order.driver.create(spec, place.root, config)
-                await self._open_gateway(machine)
-                with cgroups.yielding(machine.cgroups, yielding):
-                    await ready.wait(machine, order.driver, self.config.key)
+        with self.counting(spec.id):
+            async with self.undone_on_failure(self.ground.state.machine(spec.id)):
+                if stored is not None:
+                    machine = await self.go_on(spec, order.driver, stored.frozen(order.base), yielding=yielding)
+                    return replace(machine, made_with=self.made_with(machine), snapshot=stored.id)
+                machine = await self._boot(spec, order.driver, yielding)
                 return replace(machine, made_with=self.made_with(machine))
-        finally:
-            self._making.discard(spec.id)
+
+    async def _boot(self, spec: MachineSpec, driver: Driver, yielding: bool) -> Machine:
+        directory, config = self.ground.state.machine(spec.id).root, making.guest_config(spec, self.config.key)
+        machine = await driver.create(spec, directory, config)
+        await self.open_gateway(machine)
+        with cgroups.yielding(machine.cgroups, yielding):
+            await ready.wait(machine, driver, self.config.key)
+        return machine
+
+    async def go_on(self, spec: MachineSpec, driver: Driver, frozen: Frozen, *, yielding: bool = False) -> Machine:
+        """Let a machine that was frozen go on as the machine of `spec`, whose directory is there.
+
+        Raises HostFull, SandboxLost or InfrastructureError, having ended it; its directory stays.
+        """
+        directory, config = self.ground.state.machine(spec.id).root, making.guest_config(spec, self.config.key)
+        machine = await driver.create(spec, directory, config, frozen)
+        try:
+            await self.open_gateway(machine)
+            with cgroups.yielding(machine.cgroups, yielding):
+                await freezing.wake(driver, machine, self.config.key, frozen.spec.id)
+        except BaseException:
+            await asyncio.shield(self._end(machine))
+            raise
+        return machine
+
+    async def _end(self, machine: Machine) -> None:
+        await self.gateway.close(machine.id)
+        await self.drivers.of(machine).destroy(machine)
 
     async def destroy(self, machine_id: str) -> None:
         """End the machine and remove all that it held. Idempotent; two at once end it once."""
@@ -98,8 +148,9 @@ class Fleet:
 
     async def remove(self, machine: Machine) -> None:
         """End what a record tells of, and its directory: also of a machine that is not in the books."""
-        await self.gateway.close(machine.id)
-        await self.drivers.of(machine).destroy(machine)
+        if self.ground.uids:
+            self.ground.uids.unpin(machine.id)
+        await self._end(machine)
         await asyncio.to_thread(remove_tree, Path(machine.directory))
 
     async def destroy_all(self, machine_ids: Iterable[str], *, at_once: int = 8) -> None:
@@ -121,7 +172,8 @@ class Fleet:
         except Exception as error:
             log.error("a machine can't be ended yet", machine=machine_id, error=str(error))
 
-    async def _open_gateway(self, machine: Machine) -> None:
+    async def open_gateway(self, machine: Machine) -> None:
+        """Let the machine's own gateway listen. Raises InfrastructureError."""
         place = self.ground.state.machine(machine.id)
         try:
             await _whole(self.gateway.open(machine.id, place.gateway_socket, machine.uid))
@@ -129,7 +181,8 @@ class Fleet:
             raise InfrastructureError(f"the gateway can't listen for {machine.id}: {error}") from error
 
     @contextlib.asynccontextmanager
-    async def _undone_on_failure(self, place: MachineDir) -> AsyncIterator[None]:
+    async def undone_on_failure(self, place: MachineDir) -> AsyncIterator[None]:
+        """Make the directory; if the block fails, end what was begun there, and remove it."""
         place.root.mkdir(mode=0o711)
         try:
             yield

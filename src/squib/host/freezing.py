@@ -29,7 +29,7 @@ async def freeze(driver: Driver, machine: Machine, key: bytes, target: Path, *, 
     it runs on if it still can: ask it.
     """
     freezing = able(driver)
-    thaw = f"thaw-{secrets.token_hex(8)}" if freezing.lets_go else None
+    thaw = secrets.token_hex(16) if freezing.lets_go else None
     async with ready.link(machine, key, seconds=FREEZE_SECONDS) as guest:
         await guest.freeze(FreezeRequest(thaw))
     try:

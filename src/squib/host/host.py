@@ -5,17 +5,17 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import structlog
 
-from squib.contracts.errors import Conflict, DriverUnavailable, InfrastructureError
+from squib.contracts.errors import Conflict, DriverUnavailable, HostFull, InfrastructureError, SandboxLost
 from squib.contracts.machine import Capability, Isolation, Machine, MachinePhase
 from squib.contracts.sandbox import SandboxSpec
-from squib.host import adoption, probes, uids
+from squib.host import adoption, forking, probes, suspension, uids
 from squib.host.choice import Drivers
 from squib.host.config import HostConfig
 from squib.host.fleet import Fleet
@@ -26,8 +26,12 @@ from squib.host.keyed import KeyedLocks
 from squib.host.layout import StateDir
 from squib.host.making import Order
 from squib.host.pool import Pool
+from squib.host.snapshots.judge import Judge
+from squib.host.snapshots.shelf import Shelf
+from squib.host.snapshots.store import Snapshots
 
 log = structlog.get_logger(__name__)
+_OF_SANDBOXES = (MachinePhase.CLAIMED, MachinePhase.SUSPENDED)
 
 
 class Host:
@@ -48,6 +52,7 @@ class Host:
         self._claims = KeyedLocks()
         self._fleet: Fleet
         self._pool: Pool
+        self._shelf: Shelf
         self.keep_machines = config.keep_machines
 
     async def __aenter__(self) -> "Host":
@@ -59,7 +64,10 @@ class Host:
             stack.callback(self._leave, ground)
             driver, self.capability = await probes.choose(self._config.driver, ground)
             self.driver = driver.name
-            self._fleet = Fleet(self._config, ground, self._gateway, Drivers(ground, driver, self.capability))
+            drivers = Drivers(ground, driver, self.capability)
+            judge = Judge(self._config, ground, drivers.by_name)
+            self._shelf = Shelf(Snapshots(self._config.state_dir), judge)
+            self._fleet = Fleet(self._config, ground, self._gateway, drivers, self._shelf)
             await adoption.adopt(self._fleet)
             await self._fleet.drivers.meet(self._fleet.machines.values())
             stack.push_async_callback(self._end_machines)
@@ -81,7 +89,11 @@ class Host:
         """
         async with self._claims.hold(spec.id):
             if (machine := self._fleet.of_sandbox(spec.id)) is not None:
-                return machine
+                if machine.phase is not MachinePhase.SUSPENDED:
+                    return machine
+                if (resumed := await self._resume(machine)) is None:
+                    raise SandboxLost(f"{spec.id} could not go on after it was suspended")
+                return resumed
             order = await self._order(spec)
             machine = await self._pool.take(order)
             warm = machine is not None
@@ -104,10 +116,10 @@ class Host:
     async def get(self, sandbox_id: str) -> Machine | None:
         """The sandbox's machine, dead or alive; None where it is unknown or being deleted."""
         machine = self._fleet.of_sandbox(sandbox_id)
-        return machine if machine and machine.phase is MachinePhase.CLAIMED else None
+        return machine if machine and machine.phase in _OF_SANDBOXES else None
 
     async def alive(self, machine: Machine) -> bool:
-        """Whether the machine's outermost process runs."""
+        """Whether the machine's outermost process runs, or it is suspended and can go on."""
         return await self._fleet.alive(machine)
 
     async def delete(self, sandbox_id: str) -> None:
@@ -116,9 +128,50 @@ class Host:
             if (machine := self._fleet.of_sandbox(sandbox_id)) is not None:
                 await self._fleet.destroy(machine.id)
 
+    async def suspend(self, sandbox_id: str) -> bool:
+        """Put the sandbox's machine to disk and free its memory. Idempotent.
+
+        False, and it runs on, where its driver can't, an agent is at work, or the disk has no room.
+        """
+        async with self._claims.hold(sandbox_id):
+            machine = self._fleet.of_sandbox(sandbox_id)
+            if machine is None or machine.phase is not MachinePhase.CLAIMED:
+                return machine is not None and machine.phase is MachinePhase.SUSPENDED
+            return await suspension.suspend(self._fleet, machine)
+
+    async def resume(self, sandbox_id: str) -> Machine | None:
+        """Let a suspended sandbox's machine go on; one that runs is given as it is. None: unknown or lost.
+
+        Raises HostFull; it can be tried again.
+        """
+        async with self._claims.hold(sandbox_id):
+            machine = self._fleet.of_sandbox(sandbox_id)
+            if machine is not None and machine.phase is MachinePhase.SUSPENDED:
+                return await self._resume(machine)
+            claimed = machine is not None and machine.phase is MachinePhase.CLAIMED
+            return machine if machine is not None and claimed and await self._fleet.alive(machine) else None
+
+    async def fork(self, sandbox_id: str, specs: Sequence[SandboxSpec]) -> list[Machine]:
+        """Copies of a sandbox's machine, one for each spec; those that have theirs keep it. All or none are made.
+
+        Raises DriverUnavailable, Conflict while an agent runs there, SandboxLost, HostFull or InfrastructureError.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            for name in sorted({sandbox_id, *(spec.id for spec in specs)}):
+                await held.enter_async_context(self._claims.hold(name))
+            machine = self._fleet.of_sandbox(sandbox_id)
+            if machine is not None and machine.phase is MachinePhase.SUSPENDED:
+                machine = await self._resume(machine)
+            if machine is None or machine.phase is not MachinePhase.CLAIMED or not await self._fleet.alive(machine):
+                raise SandboxLost(f"there is no sandbox {sandbox_id} to copy")
+            missing = [spec for spec in specs if self._fleet.of_sandbox(spec.id) is None]
+            await self._make_room(len(missing))
+            await forking.fork(self._fleet, machine, missing)
+            return [found for spec in specs if (found := self._fleet.of_sandbox(spec.id)) is not None]
+
     async def list(self) -> list[Machine]:
-        """The claimed machines, oldest first."""
-        return self._fleet.in_phase(MachinePhase.CLAIMED)
+        """The claimed machines, suspended ones included, oldest first."""
+        return self._fleet.in_phase(*_OF_SANDBOXES)
 
     def isolation(self, machine: Machine) -> Isolation:
         """What stands between that machine's guest and this host."""
@@ -137,9 +190,19 @@ class Host:
 
     async def _new(self, order: Order) -> Machine:
         """A new machine. A host that is full gives up a pooled one that did not fit."""
-        if self._fleet.room <= 0 and (spare := self._pool.spare()) is not None:
-            await self._fleet.destroy(spare.id)
+        await self._make_room(1)
         return await self._fleet.create(order)
+
+    async def _resume(self, machine: Machine) -> Machine | None:
+        await self._make_room(1)
+        if self._fleet.room <= 0:
+            raise HostFull(f"this host has its {self._config.max_machines} machines")
+        return await suspension.resume(self._fleet, machine)
+
+    async def _make_room(self, count: int) -> None:
+        """Pooled machines give way to those that somebody waits for."""
+        while self._fleet.room < count and (spare := self._pool.spare()) is not None:
+            await self._fleet.destroy(spare.id)
 
     @contextlib.asynccontextmanager
     async def _rounds(self) -> AsyncIterator[None]:
@@ -148,6 +211,7 @@ class Host:
         async def both() -> None:
             try:
                 async with asyncio.TaskGroup() as group:
+                    group.create_task(self._shelf.run())
                     group.create_task(self._pool.run())
                     group.create_task(Keeper(self._fleet).run())
             except Exception:
@@ -171,7 +235,7 @@ class Host:
                 uids.give_back(self._config.state_dir, ground.uids.block)
 
     async def _end_machines(self) -> None:
-        kept = {MachinePhase.CLAIMED} if self.keep_machines else set()
+        kept = set(_OF_SANDBOXES) if self.keep_machines else set()
         await self._fleet.destroy_all([m.id for m in self._fleet.machines.values() if m.phase not in kept])
 
 

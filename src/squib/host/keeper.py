@@ -60,7 +60,7 @@ class Keeper:
 
         async with asyncio.TaskGroup() as group:
             for machine in list(self._fleet.machines.values()):
-                if machine.phase is not MachinePhase.DELETING:
+                if machine.phase not in (MachinePhase.DELETING, MachinePhase.SUSPENDED):
                     group.create_task(ask(machine))
 
     async def reap(self) -> None:
@@ -102,7 +102,8 @@ class Keeper:
         for place in self._fleet.ground.state.found():
             with contextlib.suppress(FileNotFoundError):
                 age = time.time() - place.root.stat().st_ctime
-                if place.id not in self._fleet.machines and age > LEFTOVER_AGE and not self._fleet.making(place.id):
+                known = place.id in self._fleet.machines or self._fleet.making(place.id)
+                if not known and age > LEFTOVER_AGE and not place.in_use:
                     await self._fleet.undo(place)
         await adoption.remove_orphaned_groups(self._fleet)
 

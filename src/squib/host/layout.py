@@ -1,6 +1,9 @@
 """Where things lie: the host's state directory, and one directory for each machine."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +114,36 @@ class MachineDir:
     def console(self) -> Path:
         """The guest's standard output and error."""
         return self.root / "console.log"
+
+    @property
+    def frozen(self) -> Path:
+        """What a suspended machine goes on from."""
+        return self.root / "frozen"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from taking it for a leftover, for as long as the block and this process last."""
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether another process holds it."""
+        try:
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
 
     def prepare(self, uid: int | None) -> None:
         """Make the directories, those that the guest writes for `uid` alone (None: this process's user)."""

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from squib.contracts.errors import DriverUnavailable
-from squib.contracts.machine import Capability
+from squib.contracts.machine import Capability, MachinePhase
 from squib.guest import bundle
 from squib.host import cgroups, records, uids
 from squib.host.bases import Bases
@@ -36,7 +36,8 @@ async def ground(config: HostConfig, *, probing: bool = False) -> Ground:
         users = uids.Uids(block[-1:] if probing else block[:-1])
         for place in state.found():
             if (machine := records.load(place.root)) is not None and machine.uid is not None:
-                users.hold(machine.uid, machine.id)
+                hold = users.pin if machine.phase is MachinePhase.SUSPENDED else users.hold
+                hold(machine.uid, machine.id)
     guest = await asyncio.to_thread(_place_guest, config.state_dir)
     bases = Bases(Images(config.state_dir), config.image)
     return Ground(state, guest, cgroups.here(config.state_dir), users, bases, config.tools, config.guest_python)

@@ -21,6 +21,7 @@ class Uids:
             raise ValueError("a block of user ids must not be empty or hold 0")
         self.block = block
         self._owners: dict[int, str] = {}
+        self._pinned: set[str] = set()
         self._next = block.start
 
     def take(self, machine_id: str) -> int:
@@ -41,13 +42,22 @@ class Uids:
         """Mark the id of a machine that another process has started as taken."""
         self._owners[uid] = machine_id
 
+    def pin(self, uid: int, machine_id: str) -> None:
+        """Keep the id for the machine also while it has no process: its files on the disk are that user's."""
+        self._owners[uid] = machine_id
+        self._pinned.add(machine_id)
+
+    def unpin(self, machine_id: str) -> None:
+        """Let the machine's id go with the machine."""
+        self._pinned.discard(machine_id)
+
     def foreign(self, uid: int, machine_id: str) -> bool:
         """Whether another machine has the id by now."""
         return self._owners.get(uid, machine_id) != machine_id
 
     def release(self, uid: int, machine_id: str) -> None:
         """Give an id back once no process of that machine has it. Harmless where it is free or another's."""
-        if not self.foreign(uid, machine_id):
+        if not self.foreign(uid, machine_id) and machine_id not in self._pinned:
             self._owners.pop(uid, None)
 
 

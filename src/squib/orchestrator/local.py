@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from squib.contracts.errors import Unsupported
 from squib.contracts.machine import Machine, MachinePhase
 from squib.contracts.sandbox import Sandbox, SandboxPhase, SandboxSpec
 from squib.host import Host
+
+_PHASES = {MachinePhase.CLAIMED: SandboxPhase.READY, MachinePhase.SUSPENDED: SandboxPhase.SUSPENDED}
 
 
 class LocalOrchestrator:
@@ -24,28 +25,31 @@ class LocalOrchestrator:
         machine = await self._host.get(sandbox_id)
         if machine is None:
             return None
-        alive = machine.phase is MachinePhase.CLAIMED and await self._host.alive(machine)
-        return self._sandbox(machine, SandboxPhase.READY if alive else SandboxPhase.LOST)
+        alive = await self._host.alive(machine)
+        return self._sandbox(machine, _PHASES.get(machine.phase, SandboxPhase.LOST) if alive else SandboxPhase.LOST)
 
     async def delete(self, sandbox_id: str) -> None:
         """Remove it and all that it holds; an unknown id is fine."""
         await self._host.delete(sandbox_id)
 
     async def list(self) -> list[Sandbox]:
-        """All claimed machines; `ready` here says only that they have not been asked to go."""
-        return [self._sandbox(machine, SandboxPhase.READY) for machine in await self._host.list()]
+        """All that exist; `ready` here says only that they have not been asked to go."""
+        machines = await self._host.list()
+        return [self._sandbox(machine, _PHASES.get(machine.phase, SandboxPhase.LOST)) for machine in machines]
 
     async def suspend(self, sandbox_id: str) -> bool:
-        """Never, as yet."""
-        return False
+        """Put its machine to disk, where its driver can."""
+        return await self._host.suspend(sandbox_id)
 
     async def resume(self, sandbox_id: str) -> Sandbox | None:
-        """As it is: nothing is suspended."""
-        return await self.get(sandbox_id)
+        """Let its machine go on; None where it is unknown or lost. Raises HostFull."""
+        machine = await self._host.resume(sandbox_id)
+        return None if machine is None else self._sandbox(machine, SandboxPhase.READY)
 
     async def fork(self, sandbox_id: str, specs: Sequence[SandboxSpec]) -> Sequence[Sandbox]:
-        """Never, as yet."""
-        raise Unsupported(f"{sandbox_id} can't be forked here")
+        """Copy its machine. Raises as the protocol says, and Conflict while an agent runs in it."""
+        machines = await self._host.fork(sandbox_id, specs)
+        return [self._sandbox(machine, SandboxPhase.READY) for machine in machines]
 
     def _sandbox(self, machine: Machine, phase: SandboxPhase) -> Sandbox:
         return Sandbox(
