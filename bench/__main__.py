@@ -12,6 +12,7 @@ from bench.harness import Bench
 GROUPS = {
     "guest": "the guest in bubblewrap: start, memory, commands, floods",
     "cold": "sandboxes at once, cold",
+    "drivers": "machines by driver: cold, restored, pooled, bursts, density, forks, suspension",
     "tasks": "POST to a running agent, warm pool, bursts",
     "events": "agent line to SSE client; one guest's flood, stored on the way",
     "idle_clients": "2,000 idle SSE clients",

@@ -48,6 +48,15 @@ async def subprocess(command: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
+async def plain(directory: Path) -> AsyncIterator[tuple[Path, int]]:
+    """`floor_server` as a plain subprocess; gives its socket and pid once it has answered."""
+    work = Path(tempfile.mkdtemp(prefix="floor-", dir=directory))
+    process = await asyncio.create_subprocess_exec(PYTHON, str(SERVER), str(work / "s"), cwd="/")
+    async with _answering(process, work) as socket:
+        yield socket, process.pid
+
+
+@contextlib.asynccontextmanager
 async def sandbox(directory: Path) -> AsyncIterator[tuple[Path, int]]:
     """Bare bubblewrap around `floor_server`; gives its socket and pid once it has answered."""
     work = Path(tempfile.mkdtemp(prefix="floor-", dir=directory))
@@ -65,6 +74,13 @@ async def sandbox(directory: Path) -> AsyncIterator[tuple[Path, int]]:
     wrap += ["--proc", "/proc", "--dev", "/dev", "--bind", str(work), "/work"]
     wrap += ["--ro-bind", str(source), "/server.py", "--chdir", "/"]
     process = await asyncio.create_subprocess_exec(*drop, *wrap, PYTHON, "/server.py", "/work/s", cwd="/")
+    async with _answering(process, work) as socket:
+        yield socket, process.pid
+
+
+@contextlib.asynccontextmanager
+async def _answering(process: asyncio.subprocess.Process, work: Path) -> AsyncIterator[Path]:
+    """The socket of a server that has been started, once it answers; it ends with the block."""
     try:
         while True:
             try:
@@ -72,7 +88,7 @@ async def sandbox(directory: Path) -> AsyncIterator[tuple[Path, int]]:
                 break
             except OSError:  # not there yet
                 await asyncio.sleep(0.001)
-        yield work / "s", process.pid
+        yield work / "s"
     finally:
         process.kill()
         await process.wait()

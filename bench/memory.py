@@ -37,3 +37,9 @@ def below(pid: int, argument: str) -> int:
     found = [each for each in tree(pid) if argument in " ".join(psutil.Process(each).cmdline())]
     assert found, f"no process below {pid} has {argument!r} in its arguments"
     return found[-1]
+
+
+def of_user(uid: int) -> float:
+    """The proportional memory of all processes of that user."""
+    own = [each.pid for each in psutil.process_iter(["uids"]) if each.info["uids"] and each.info["uids"].real == uid]
+    return sum(_kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss") for pid in own)

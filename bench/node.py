@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,11 +16,18 @@ from squib.link import GuestLink, guest_token
 KEY = b"a key for measuring, no secret at all"
 
 
+def config(state: Path, *, driver: str = "bubblewrap", image: str | None = None, pool_size: int = 0) -> HostConfig:
+    """The settings of a host that measures."""
+    return HostConfig(state, KEY, driver=driver, image=image, pool_size=pool_size, max_machines=128)
+
+
 @contextlib.asynccontextmanager
-async def host(state: Path, *, pool_size: int = 0) -> AsyncIterator[Host]:
-    """A host on the bubblewrap driver; its sandboxes end with it."""
-    config = HostConfig(state_dir=state, key=KEY, driver="bubblewrap", pool_size=pool_size, max_machines=128)
-    async with Gateway({}) as gateway, Host(config, gateway) as running:
+async def host(
+    state: Path, *, driver: str = "bubblewrap", image: str | None = None, pool_size: int = 0
+) -> AsyncIterator[Host]:
+    """A host; its sandboxes end with it."""
+    told = config(state, driver=driver, image=image, pool_size=pool_size)
+    async with Gateway({}) as gateway, Host(told, gateway) as running:
         yield running
 
 
@@ -34,6 +42,21 @@ async def ready(running: Host) -> Machine:
     async with link(machine) as guest:
         await guest.health()
     return machine
+
+
+async def pooled(state: Path, count: int) -> None:
+    """Return once so many machines wait for a claim, by their records."""
+    async with asyncio.timeout(300):
+        while _waiting(state) < count:  # noqa: ASYNC110 - another process's files
+            await asyncio.sleep(0.02)
+
+
+def _waiting(state: Path) -> int:
+    found = 0
+    for record in state.glob("machines/*/machine.json"):
+        with contextlib.suppress(OSError, ValueError):  # it is being made or removed
+            found += json.loads(record.read_text())["phase"] == "ready"
+    return found
 
 
 async def clean(running: Host, machines: list[Machine]) -> None:

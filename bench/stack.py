@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 
+from bench import node
 from squib.client import AsyncClient
 from squib.paths import CONNECTION_FILE
 
@@ -116,18 +117,7 @@ class Up:
 
     async def pool(self, count: int) -> None:
         """Return once so many sandboxes wait for a task."""
-        async with asyncio.timeout(120):
-            while True:
-                if self._waiting() >= count:
-                    return
-                await asyncio.sleep(0.02)
-
-    def _waiting(self) -> int:
-        found = 0
-        for record in self.state.glob("machines/*/machine.json"):
-            with contextlib.suppress(OSError, ValueError):  # it is being made or removed
-                found += json.loads(record.read_text())["phase"] == "ready"
-        return found
+        await node.pooled(self.state, count)
 
 
 @contextlib.asynccontextmanager
