@@ -3,14 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from squib.contracts.errors import TooLarge
 from squib.guest.exchange import Exchange
-from squib.guest.server import Server, vanish
+from squib.guest.server import MAX_CONNECTIONS, Server, vanish
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -23,6 +23,8 @@ async def _answer(exchange: Exchange) -> None:
             await asyncio.Event().wait()
         finally:
             _cancelled.set()
+    if exchange.path == "/ours":
+        exchange.admit()
     if exchange.path == "/flood":
         exchange.start(200, "text/plain")
         while True:
@@ -180,3 +182,17 @@ async def test_tcp(unused_tcp_port: int) -> None:
         writer.write(b"GET /a HTTP/1.1\r\nHost: g\r\n\r\n")
         assert (await _response(reader))[0] == 200
         writer.close()
+
+
+async def test_strangers_that_hold_connections_keep_the_host_out_neither_from_old_ones_nor_new(place: str) -> None:
+    request = b"GET /ours HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with _connect(place) as (reader, writer), AsyncExitStack() as stack:
+        writer.write(request)
+        assert (await _response(reader))[0] == 200
+        held = [await stack.enter_async_context(_connect(place)) for _ in range(MAX_CONNECTIONS + 10)]
+        async with _connect(place) as (other, to_other):
+            to_other.write(request)
+            assert (await _response(other))[0] == 200
+        writer.write(request)
+        assert (await _response(reader))[0] == 200
+        assert await held[0][0].read() == b"", "the oldest stranger had to go"

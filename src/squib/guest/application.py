@@ -73,6 +73,7 @@ class Application:
         known = hmac.compare_digest(digest, self._guest.token_sha256)
         if scheme.lower() != b"bearer" or not known:
             raise Unauthenticated("the request carries no token of this guest", advice="Ask by squib's own client.")
+        exchange.admit()
         self._guest.lease.renew()
 
     @contextlib.contextmanager

@@ -33,19 +33,30 @@ class Connection(asyncio.Protocol):
         self._raw: Callable[[bytes], None] | None = None
         self._unread = 0
         self._reading = True
+        self._born = self._loop.time()
         self.blocked = False
+        self.admitted = False  # a request on it has carried the token
 
     # --- asyncio's side ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve, unless there are too many already."""
+        """Begin to serve. Where there are too many already, the oldest that nobody has vouched for goes."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_UNSENT_BYTES)
-        if len(self._connections) >= self._limit:
+        if len(self._connections) >= self._limit and not self._make_room():
             self._transport.abort()
             return
         self._connections.add(self)
         self._task = self._group.create_task(self._serve())
+
+    def _make_room(self) -> bool:
+        """The agent can open as many as it likes: they must not keep the host out."""
+        strangers = [connection for connection in self._connections if not connection.admitted]
+        if strangers:
+            oldest = min(strangers, key=lambda connection: connection._born)
+            self._connections.discard(oldest)
+            oldest.abort()
+        return bool(strangers)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""

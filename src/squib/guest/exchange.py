@@ -36,6 +36,10 @@ class Exchange:
 
     # --- the request ---
 
+    def admit(self) -> None:
+        """Its connection is the host's: it carried the token."""
+        self._connection.admitted = True
+
     @property
     def query(self) -> dict[str, str]:
         """The query's parameters, each given once. Raises InvalidRequest for one that is given twice."""
