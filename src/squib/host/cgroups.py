@@ -51,6 +51,11 @@ class Cgroups:
         """Each controller that limits here, and the version that does."""
         return {c: h.version for h in self.hierarchies for c in CONTROLLERS if c in h.controllers}
 
+    @property
+    def places(self) -> list[Path]:
+        """The installation's own groups."""
+        return [hierarchy.root / self.name for hierarchy in self.hierarchies]
+
     def create(self, machine_id: str, limits: Limits) -> tuple[str, ...]:
         """Make the machine's groups, limited; gives their directories. Raises OSError, leaving none."""
         paths = tuple(str(h.root / self.name / machine_id) for h in self.hierarchies)
@@ -142,11 +147,12 @@ def _weigh(paths: tuple[str, ...], share: float) -> None:
 
 
 def members(paths: tuple[str, ...]) -> set[int]:
-    """The processes in the groups."""
+    """The processes in the groups, and in any below them."""
     found: set[int] = set()
     for path in paths:
-        with contextlib.suppress(OSError):
-            found.update(map(int, (Path(path) / "cgroup.procs").read_text().split()))
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                found.update(map(int, (Path(folder) / "cgroup.procs").read_text().split()))
     return found - {0}
 
 
@@ -237,6 +243,19 @@ def here(state_dir: Path) -> Cgroups:
     """The groups of the installation with this state directory, on this machine."""
     mountinfo = Path("/proc/self/mountinfo").read_text()
     return Cgroups(detect(mountinfo, Path("/proc/self/cgroup").read_text()), group_name(state_dir))
+
+
+def in_all(path: str) -> list[Path]:
+    """Where the group at `path`, as seen from the top of its hierarchy, lies in each that is mounted here."""
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    return [mount / path.lstrip("/") for mount, _, _ in _mounts(mountinfo)]
+
+
+def from_top(path: str) -> str:
+    """A group's path as seen from the top of its hierarchy. Raises ValueError for what is no group's."""
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    mount = max((m for m, _, _ in _mounts(mountinfo) if Path(path).is_relative_to(m)), key=lambda m: len(str(m)))
+    return f"/{Path(path).relative_to(mount)}"
 
 
 def _mounts(mountinfo: str) -> list[tuple[Path, str, frozenset[str]]]:

@@ -1,27 +1,26 @@
 """Machines of namespaces by bubblewrap: the host's kernel, no network, no capability, a system call filter."""
 
 import asyncio
+import functools
 import json
-import os
-import re
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from squib.contracts import ids
 from squib.contracts.errors import DriverUnavailable, InfrastructureError, SquibError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
-from squib.host import interpreters, limits, machines, pipes, processes, seccomp
-from squib.host.bases import HOST, Base
+from squib.host import interpreters, limits, machines, pipes, processes
+from squib.host.bases import HOST
 from squib.host.cgroups import Limits
-from squib.host.drivers import sandbox
+from squib.host.drivers import sandbox, trial
+from squib.host.drivers.base import Frozen
+from squib.host.drivers.trial import Trial
 from squib.host.ground import Ground, console_tail, limits_of, vacate
 from squib.host.layout import MachineDir
 from squib.host.machines import Program
-from squib.host.removal import remove_tree
 
 BOOT_SECONDS = 20.0
 _INSTALL = "Install bubblewrap (apt-get install bubblewrap)."
@@ -38,7 +37,9 @@ _ADVICE = (
     (r"mount proc", "In a container, start it with --security-opt systempaths=unconfined."),
     (r"source path|bind mount", "Choose a state directory that every user can pass through (chmod o+x its parents)."),
     (r"[Uu]nknown option", "Install bubblewrap 0.8 or newer."),
+    (r"ython", interpreters.ADVICE),
 )
+_OTHERWISE = "That is bubblewrap's own answer: look there for the cause."
 
 
 class BubblewrapDriver:
@@ -68,8 +69,12 @@ class BubblewrapDriver:
             boot_ms=(time.perf_counter() - began) * 1000,
         )
 
-    async def create(self, spec: MachineSpec, directory: Path, config: GuestConfig) -> Machine:
+    async def create(
+        self, spec: MachineSpec, directory: Path, config: GuestConfig, frozen: Frozen | None = None
+    ) -> Machine:
         """Start the sandbox and its guest; see the protocol."""
+        if frozen is not None:
+            raise DriverUnavailable("bubblewrap freezes no machine, so that none can go on")
         if not self._filter or not (spec.python or self._python):
             await self._find_out()
         command = ("serve", "--config", f"{sandbox.CONFIG}/guest.json")
@@ -126,57 +131,17 @@ class BubblewrapDriver:
 
     async def _find_out(self) -> str:
         """Check all that a machine needs by booting one. Gives bubblewrap's version. Raises DriverUnavailable."""
-        if not self._bwrap:
-            raise DriverUnavailable("bubblewrap (bwrap) is not installed", advice=_INSTALL)
-        if os.geteuid() == 0 and not self._ground.uids:
-            raise DriverUnavailable("bubblewrap must not run as root", advice="Give the host a range of user ids.")
+        trial.check_ground(self._ground, "bubblewrap (bwrap)", self._bwrap, _INSTALL)
+        self._filter = self._filter or trial.system_call_filter()
+        end = functools.partial(vacate, self._ground)
         try:
-            self._filter = self._filter or seccomp.program()
-        except seccomp.Unavailable as error:
-            raise DriverUnavailable(
-                f"no system call filter can be made: {error}",
-                advice="Install libseccomp (apt-get install libseccomp2).",
-            ) from error
-        base = self._ground.bases.default
-        trouble = "there is no Python where the sandbox could see it"
-        for python in (base.python,) if base.python else interpreters.candidates(self._ground.python):
-            trouble = await self._try(python, base)
-            if not trouble:
-                self._python = python
-                return await self._version()
-        raise DriverUnavailable(f"no sandbox boots: {trouble}", advice=_advice(trouble))
-
-    async def _try(self, python: str, base: Base) -> str:
-        """Boot a sandbox that runs nothing but the check. Gives what was wrong, or nothing."""
-        spec = MachineSpec(ids.new_id("mch"), image=base.image)
-        directory = self._ground.state.machine(spec.id).root
-        config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")
-        argv = limits.counted(self._ground, spec, (python, *interpreters.FLAGS, "-c", interpreters.CHECK))
-        try:
-            async with machines.holding(self._ground, self.name, spec, directory) as draft:
-                machine = await self._boot(draft, config, argv)
-                await asyncio.wait_for(processes.ended(machine.pid or 0), BOOT_SECONDS)
-                said = console_tail(directory)
-                await vacate(self._ground, machine)
-        except (InfrastructureError, TimeoutError) as error:
-            return str(error) or f"nothing happened for {BOOT_SECONDS:.0f} s"
-        finally:
-            await asyncio.to_thread(remove_tree, directory)
-        finding = interpreters.parse(said.encode())
-        if finding is None:
-            return said or "the sandbox ended without a word"
-        if not finding.confined:
-            return f"the sandbox is not confined: {finding}"
-        return "" if finding.recent else f"{python} is older than 3.11"
+            self._python = await Trial(self._ground, self.name, self._boot, end, BOOT_SECONDS).find_python()
+        except InfrastructureError as error:
+            advice = trial.advise(error.detail, _ADVICE, _OTHERWISE)
+            raise DriverUnavailable(f"no sandbox boots: {error.detail}", advice=advice) from error
+        return await self._version()
 
     async def _version(self) -> str:
         process = await asyncio.create_subprocess_exec(self._bwrap, "--version", stdout=asyncio.subprocess.PIPE)
         said, _ = await process.communicate()
         return said.decode(errors="replace").strip().rpartition(" ")[2]
-
-
-def _advice(trouble: str) -> str:
-    for pattern, advice in _ADVICE:
-        if re.search(pattern, trouble):
-            return advice
-    return interpreters.ADVICE if "ython" in trouble else "That is bubblewrap's own answer: look there for the cause."

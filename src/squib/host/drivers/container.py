@@ -1,0 +1,266 @@
+"""Machines of containers by Podman or Docker: the host's kernel, no network, no capability, a system call filter.
+
+The engine must run on this very kernel, since machines are reached by sockets in directories that they share with the
+host: on a Mac, squib belongs into the engine's own Linux machine.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from squib.contracts.errors import DriverUnavailable, InfrastructureError, SquibError
+from squib.contracts.guest import GuestConfig
+from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
+from squib.host import cgroups, interpreters, limits, machines, processes, recall, records, seccomp
+from squib.host.cgroups import Limits
+from squib.host.drivers import container_engine, container_options, container_root, sandbox, trial, view
+from squib.host.drivers.base import Frozen
+from squib.host.drivers.container_engine import Engine
+from squib.host.drivers.container_options import Container
+from squib.host.drivers.trial import Trial
+from squib.host.ground import Ground, console_tail, limits_of, vacate
+from squib.host.layout import MachineDir
+
+log = structlog.get_logger(__name__)
+BOOT_SECONDS = 30.0
+_ADVICE = (
+    (r"not installed", "Install Podman (apt-get install podman runc), or Docker."),
+    (r"[Pp]ermission denied.*docker.*sock|connect to the Docker daemon", "Start Docker, and join the group docker."),
+    (
+        r"newuidmap|subuid|insufficient UIDs|potentially insufficient",
+        "Give this user subordinate ids: apt-get install"
+        " uidmap, and usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER.",
+    ),
+    (r"another kernel", "Start squib where the engine is: on a Mac, in its Linux machine (podman machine ssh)."),
+    (r"cgroup", "Install runc (apt-get install runc): crun knows no mixed control groups."),
+    (r"ython", interpreters.ADVICE),
+)
+_OTHERWISE = "That is the engine's own answer: look there for the cause."
+
+
+class ContainerDriver:
+    """Isolation `namespace`. The guest is process 1 of its container: with it, all inside ends."""
+
+    name = "container"
+
+    def __init__(self, ground: Ground):
+        self._ground = ground
+        self._engine: Engine | None = None
+        self._python = ""
+        self._swept = False
+        self._looking = asyncio.Lock()
+
+    async def probe(self) -> Capability:
+        """Boot a container as a machine's, by each engine in turn, and remember the first that is confined."""
+        began = time.perf_counter()
+        try:
+            async with self._looking:
+                engine, version = await self._find_out()
+        except SquibError as error:
+            return Capability(self.name, False, Isolation.NAMESPACE, error.detail, error.advice)
+        boot_ms = (time.perf_counter() - began) * 1000
+        known = [self._python, version, boot_ms, engine.saved().decode()]
+        recall.remember(self._ground.state, self.name, self._key(), known)
+        return self._capability(engine, version, boot_ms)
+
+    def recall(self) -> Capability | None:
+        """What an earlier probe of these very programs on this kernel found, if it worked."""
+        known = recall.recall(self._ground.state, self.name, self._key())
+        if known is None:
+            return None
+        self._python, version, boot_ms, saved = known
+        self._engine = Engine.load(saved.encode())
+        return self._capability(self._engine, version, boot_ms)
+
+    async def create(
+        self, spec: MachineSpec, directory: Path, config: GuestConfig, frozen: Frozen | None = None
+    ) -> Machine:
+        """Start the container and the guest in it; see the protocol."""
+        if frozen is not None:
+            raise DriverUnavailable("containers are not frozen, so that none can go on")
+        engine = await self._known()
+        await self._sweep(engine)
+        command = (sandbox.GUEST, "serve", "--config", f"{sandbox.CONFIG}/guest.json")
+        guest = (spec.python or self._python, *interpreters.FLAGS, *command)
+        async with machines.holding(self._ground, self.name, spec, directory) as draft:
+            machines.write_config(MachineDir(directory), config)
+            return await self._boot(engine, draft, config, limits.counted(self._ground, spec, guest))
+
+    async def alive(self, machine: Machine) -> bool:
+        """Whether the container's first process runs."""
+        return processes.running(machine.pid, machine.pid_start)
+
+    async def destroy(self, machine: Machine) -> None:
+        """End the container, have its engine forget it, and give back what it held."""
+        with contextlib.suppress(OSError, ValueError):  # without that file, no engine was asked for it
+            engine = Engine.load(_engine_file(machine).read_bytes())
+            await engine.remove(machine.id)
+        await vacate(self._ground, machine)
+        self._remove_groups(machine)
+
+    def bounds(self, spec: MachineSpec) -> Limits:
+        """What was asked for: beside the guest there is only Podman's watcher, which is small."""
+        return limits_of(spec)
+
+    def workspace(self, machine: Machine) -> Path | None:
+        """The directory that is bound at /workspace."""
+        return MachineDir(Path(machine.directory)).workspace
+
+    def _capability(self, engine: Engine, version: str, boot_ms: float) -> Capability:
+        claims = limits.claims(self._ground)
+        if not engine.is_podman and not engine.grouped:
+            claims = (*(f"{c}: by docker" for c in cgroups.CONTROLLERS), claims[-1])  # the last is the disk's
+        return Capability(self.name, True, Isolation.NAMESPACE, version=version, limits=claims, boot_ms=boot_ms)
+
+    async def _known(self) -> Engine:
+        """The engine that works here, looked for once. Raises DriverUnavailable."""
+        async with self._looking:
+            if self._engine is None and self.recall() is None:
+                await self._find_out()
+        assert self._engine is not None
+        return self._engine
+
+    async def _find_out(self) -> tuple[Engine, str]:
+        """Find an engine that boots a confined container. Gives its version too. Raises DriverUnavailable."""
+        trial.system_call_filter()  # the engines' own libraries need what it needs
+        troubles = []
+        for candidate in container_engine.find(self._ground):
+            try:
+                engine = await container_engine.look(candidate)
+                await self._sweep(engine)
+                self._python = await self._trial(engine).find_python()
+                version = await engine.version()
+            except InfrastructureError as error:
+                troubles.append(f"{candidate}: {error.detail}")
+            else:
+                self._engine = engine
+                return engine, version
+        trouble = "; ".join(troubles) or "neither Podman nor Docker is installed"
+        advice = trial.advise(trouble, _ADVICE, _OTHERWISE)
+        raise DriverUnavailable(f"no container boots: {trouble}", advice=advice)
+
+    def _trial(self, engine: Engine) -> Trial:
+        boot = functools.partial(self._boot, engine)
+        return Trial(self._ground, self.name, boot, self.destroy, BOOT_SECONDS, engine.output)
+
+    async def _boot(self, engine: Engine, draft: Machine, config: GuestConfig, argv: Sequence[str]) -> Machine:
+        """Have the engine start the container, and learn the pid of its first process here outside."""
+        place = MachineDir(Path(draft.directory))
+        _engine_file(draft).write_bytes(engine.saved())
+        records.save(draft)  # its name is its id: that is enough to find whatever comes of it
+        try:
+            container = await self._prepare(engine, draft, config)
+            command = container_options.arguments(engine, container, os.geteuid(), argv)
+            with machines.opened_console(place) as console:
+                started = await engine.start(command, console)
+            if not started:
+                detail = console_tail(place.root) or "it said nothing"
+                raise InfrastructureError(f"{engine.kind} did not start the container: {detail}")
+            pid = await engine.pid(draft.id, container.pid_file)
+        except BaseException:
+            await asyncio.shield(self._undo(engine, draft))
+            raise
+        machine = replace(draft, pid=pid, pid_start=processes.start_time(pid) if pid else None)
+        records.save(machine)
+        return machine
+
+    async def _prepare(self, engine: Engine, draft: Machine, config: GuestConfig) -> Container:
+        """Leave all that the engine reads. Raises InfrastructureError or OSError."""
+        place = Path(draft.directory)
+        user = container_options.inner_user(engine, os.geteuid() if draft.uid is None else draft.uid)
+        own = [*view.of_machine(self._ground, draft, config), *_accounts(place, config, user)]
+        profile = place / "seccomp.json"
+        profile.write_text(json.dumps(seccomp.profile()))
+        skeleton = await container_root.skeleton(self._ground.state, draft.spec.image, config, own)
+        root = skeleton.path if engine.is_podman else await engine.bring(skeleton)
+        return Container(
+            spec=draft.spec,
+            config=config,
+            installation=self._ground.groups.name,
+            uid=draft.uid,
+            profile=profile,
+            pid_file=place / "pid",
+            group=self._prepare_groups(draft) if engine.grouped else None,
+            root=root,
+            binds=[*skeleton.binds, *own],
+        )
+
+    def _prepare_groups(self, draft: Machine) -> str | None:
+        """Make the machine's group in every hierarchy: run-times make theirs below it in each. Gives its path."""
+        if not draft.cgroups:
+            return None
+        path = cgroups.from_top(draft.cgroups[0])
+        for group in cgroups.in_all(path):
+            with contextlib.suppress(OSError):
+                group.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _remove_groups(self, machine: Machine) -> None:
+        """Remove what `_prepare_groups` made; the installation's own go with the last machine."""
+        for path in machine.cgroups[:1]:
+            for group in cgroups.in_all(cgroups.from_top(path)):
+                cgroups.remove((str(group),))
+                if group.parent not in self._ground.groups.places:
+                    with contextlib.suppress(OSError):
+                        group.parent.rmdir()
+
+    async def _undo(self, engine: Engine, draft: Machine) -> None:
+        try:
+            await engine.remove(draft.id)
+        except InfrastructureError as error:
+            log.error("a container can't be removed yet", machine=draft.id, error=error.detail)
+        self._remove_groups(draft)
+
+    async def _sweep(self, engine: Engine) -> None:
+        """Once: remove containers of ours whose machine has no directory any more, and images' old skeletons."""
+        if self._swept:
+            return
+        self._swept = True
+        known = {place.id for place in self._ground.state.found()}
+        for name in await engine.named(f"squib.host={self._ground.groups.name}"):
+            if name not in known:
+                log.info("removed a container without a machine", machine=name)
+                await engine.remove(name)
+        await asyncio.to_thread(container_root.sweep, self._ground.state)
+
+    def _key(self) -> list[str]:
+        """Names all that the outcome of a probe depends on."""
+        programs = [*container_engine.programs(), *interpreters.candidates(self._ground.python)]
+        return [
+            *recall.kernel(),
+            *(recall.fingerprint(Path(path)) for path in programs),
+            *(
+                f"{name}={value}"
+                for name, value in container_engine.environment().items()
+                if name.startswith("DOCKER")
+            ),
+            str(self._ground.python),
+            str(os.geteuid()),
+        ]
+
+
+def _engine_file(machine: Machine) -> Path:
+    """Where it is kept by which engine the machine was made."""
+    return Path(machine.directory) / "engine.json"
+
+
+def _accounts(place: Path, config: GuestConfig, user: int) -> list[view.Bind]:
+    """The machine's /etc/passwd, /etc/group and /etc/hosts."""
+    folder = place / "etc"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)
+    binds = []
+    for name, content in zip(("passwd", "group", "hosts"), sandbox.accounts(config.hostname, user), strict=True):
+        path = folder / name
+        path.write_bytes(content)
+        path.chmod(0o444)
+        binds.append(view.Bind(str(path), f"/etc/{name}"))
+    return binds
