@@ -94,6 +94,6 @@ async def test_a_pooled_machine_of_other_settings_is_not_adopted(
         await filled(host, 1)
         (pooled,) = host._fleet.in_phase(MachinePhase.READY)
         del host._fleet.machines[pooled.id]  # as if this process were killed: nobody ends it
-    async with Host(replace(config, agents=agents), gateway) as host:
+    async with Host(replace(config, agents=agents, pool_size=1), gateway) as host:
         assert [m.id for m in host._fleet.in_phase(MachinePhase.READY)] == ([pooled.id] if kept else [])
         assert await host.alive(pooled) is kept

@@ -143,7 +143,7 @@ class Fleet:
             if machine.phase is not MachinePhase.DELETING:
                 with contextlib.suppress(OSError):
                     self.keep(replace(machine, phase=MachinePhase.DELETING))
-            await self.remove(machine)
+            await _whole(self.remove(machine))
             del self.machines[machine_id]
 
     async def remove(self, machine: Machine) -> None:
@@ -205,7 +205,8 @@ class Fleet:
 
 
 async def _whole(work: Coroutine[None, None, None]) -> None:
-    """Let it finish also when we are cancelled meanwhile: half of a listening socket could not be closed again."""
+    """Let it finish also when we are cancelled meanwhile: half of a listening socket could not be closed again, and
+    a thread that removes a directory goes on whatever we do."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

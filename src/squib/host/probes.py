@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from squib.contracts.errors import DriverUnavailable
@@ -49,12 +50,22 @@ async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
     for candidate in registry.AUTOMATIC if name == "auto" else (name,):
         driver = registry.make(candidate, on)
         capability = await probe(driver)
-        if capability.works:
+        passed_by = _passed_by(capability, on) if name == "auto" else None
+        if capability.works and passed_by is None:
             return driver, capability
-        failures.append(capability)
+        failures.append(replace(capability, why_not=passed_by) if capability.works else capability)
     reasons = "; ".join(f"{c.driver}: {c.why_not}" for c in failures)
     advice = " ".join(c.advice for c in failures if c.advice)
     raise DriverUnavailable(f"no sandbox driver works here ({reasons})", advice=advice or None)
+
+
+def _passed_by(capability: Capability, on: Ground) -> str | None:
+    """Why `auto` does not take a driver that works."""
+    if capability.emulated:
+        return "it has no hardware virtualisation here, and would be slow: name it to use it"
+    if capability.needs_image and on.bases.default.is_host:
+        return "it makes sandboxes of images alone, and no image is named for tasks that name none"
+    return None
 
 
 async def probe(driver: Driver) -> Capability:

@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,20 @@ import pytest
 from squib.contracts import ids
 from squib.contracts.guest import GuestConfig, TerminalRequest, TerminalResult
 from squib.contracts.machine import Capability, Machine, MachineSpec
-from squib.host import HostConfig, probes, ready
+from squib.host import HostConfig, freezing, probes, ready
+from squib.host.bases import Bases
 from squib.host.drivers import registry
-from squib.host.drivers.base import Driver
+from squib.host.drivers.base import Driver, Frozen
 from squib.host.ground import Ground
+from squib.host.images import Images
 from squib.host.removal import remove_tree
+from squib.host.snapshots import Stored
 from squib.link import GuestLink, guest_token, token_digest
 from tests import leaks
+from tests.conformance.drivers.bench import KEY, Bench
 from tests.needs import OF_DRIVER
 
-KEY = b"k" * 32
+__all__ = ["KEY", "Create", "Run", "guest_config"]
 
 Create = Callable[..., Awaitable[Machine]]
 Run = Callable[..., Awaitable[TerminalResult]]
@@ -33,9 +36,35 @@ def driver_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def benches() -> Iterator[Callable[[str], Bench]]:
+    """The bench of a driver: made when it is first asked for."""
+    made: dict[str, Bench] = {}
+    yield lambda name: made[name] if name in made else made.setdefault(name, Bench(name))
+    for bench in made.values():
+        bench.close()
+
+
 @pytest.fixture
-def host_config(shared_tmp: Path, driver_name: str) -> HostConfig:
-    return HostConfig(shared_tmp, KEY, driver=driver_name, pool_size=0)
+def bench(benches: Callable[[str], Bench], driver_name: str) -> Bench:
+    """The driver's bench, its capability known."""
+    found = benches(driver_name)
+    assert found.capability.works
+    return found
+
+
+@pytest.fixture
+def snapshot(bench: Bench) -> Stored:
+    """A snapshot of the driver's, in the bench's state directory."""
+    if not bench.capability.snapshot:
+        pytest.skip(f"{bench.capability.driver} can't freeze machines here")
+    return bench.stored
+
+
+@pytest.fixture
+def host_config(shared_tmp: Path, driver_name: str, bench: Bench) -> HostConfig:
+    bench.teach(shared_tmp)
+    return HostConfig(shared_tmp, KEY, driver=driver_name, pool_size=0, image=bench.image)
 
 
 @pytest.fixture
@@ -53,7 +82,7 @@ async def driver(driver_name: str, ground: Ground) -> Driver:
 
 @pytest.fixture
 async def capability(driver: Driver) -> Capability:
-    found = await driver.probe()
+    found = await probes.probe(driver)
     assert found.works, found
     return found
 
@@ -63,20 +92,47 @@ def guest_config(machine_id: str, lease: float = 120.0) -> GuestConfig:
     return GuestConfig(machine_id, token_digest(token), "unix:/run/squib/guest/guest.sock", lease_seconds=lease)
 
 
+def machine_spec(ground: Ground, **measure: int | float) -> MachineSpec:
+    """A machine of what the host's tasks get that name no image."""
+    base = ground.bases.default
+    return MachineSpec(
+        ids.new_id("mch"),
+        image=base.image,
+        image_name=base.name,
+        drive=base.drive,
+        python=base.python,
+        environment=dict(base.environment),
+        **measure,  # type: ignore[arg-type]
+    )
+
+
 @pytest.fixture
-async def create(ground: Ground, driver: Driver) -> AsyncIterator[Create]:
-    """Makes machines whose guests answer. They are ended afterwards, and must then have left nothing."""
+def frozen(bench: Bench, request: pytest.FixtureRequest) -> Frozen | None:
+    """What machines go on from where the processor is software, which makes booting slow."""
+    if not bench.capability.emulated:
+        return None
+    stored: Stored = request.getfixturevalue("snapshot")
+    return stored.frozen(Bases(Images(bench.state), bench.image).default)
+
+
+@pytest.fixture
+async def create(ground: Ground, driver: Driver, frozen: Frozen | None) -> AsyncIterator[Create]:
+    """Makes machines whose guests answer. They are ended afterwards, and must then have left nothing.
+
+    Where booting is slow, those of the usual measure go on from the bench's snapshot.
+    """
     made: list[Machine] = []
 
-    async def make(answering: bool = True, lease: float = 120.0, **spec: int | float) -> Machine:
-        machine_id = ids.new_id("mch")
-        place = ground.state.machine(machine_id)
+    async def make(answering: bool = True, lease: float = 120.0, **measure: int | float) -> Machine:
+        spec = machine_spec(ground, **measure)
+        place = ground.state.machine(spec.id)
         place.root.mkdir(mode=0o711)
-        machine = await driver.create(
-            replace(MachineSpec(machine_id), **spec), place.root, guest_config(machine_id, lease)
-        )  # type: ignore[arg-type]
+        continued = frozen if not measure and lease == 120.0 else None
+        machine = await driver.create(spec, place.root, guest_config(spec.id, lease), continued)
         made.append(machine)
-        if answering:
+        if continued is not None:
+            await freezing.wake(driver, machine, KEY, continued.spec.id)
+        elif answering:
             await ready.wait(machine, driver, KEY)
         return machine
 

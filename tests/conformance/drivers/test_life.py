@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from squib.contracts import ids
 from squib.contracts.guest import GuestConfig
-from squib.contracts.machine import Capability, MachineSpec
+from squib.contracts.machine import Capability
 from squib.host import HostConfig, probes, processes, ready, records
 from squib.host.drivers import registry
 from squib.host.drivers.base import Driver
 from squib.host.ground import Ground
 from tests import leaks
-from tests.conformance.drivers.conftest import KEY, Create, Run
+from tests.conformance.drivers.conftest import KEY, Create, Run, machine_spec
 
 
 async def test_the_probe_says_what_works_and_leaves_nothing(driver: Driver, ground: Ground) -> None:
@@ -28,14 +27,16 @@ async def test_the_probe_says_what_works_and_leaves_nothing(driver: Driver, grou
     assert await leaks.gone(str(ground.state.machines)) == []
 
 
-async def test_a_machine_answers_and_runs_commands(create: Create, run: Run, driver: Driver) -> None:
+async def test_a_machine_answers_and_runs_commands(
+    create: Create, run: Run, driver: Driver, capability: Capability
+) -> None:
     machine = await create()
     assert (await ready.health(machine, KEY)).sandbox_id == machine.id
     result = await run(machine, "echo out; echo err >&2; echo file > made; exit 3")
     assert (result.exit_code, result.stdout, result.stderr) == (3, "out\n", "err\n")
     workspace = driver.workspace(machine)
-    assert workspace is not None
-    assert (workspace / "made").read_text() == "file\n"
+    assert workspace is None or (workspace / "made").read_text() == "file\n"
+    assert workspace is not None or capability.own_kernel, "only a kernel of its own can keep work from the host"
 
 
 async def test_alive_knows_its_own_process_from_a_reuse_of_the_pid(create: Create, driver: Driver) -> None:
@@ -99,7 +100,7 @@ async def test_children_in_sessions_of_their_own_end_with_the_machine(
 async def test_creation_that_is_cancelled_leaves_nothing(
     driver: Driver, capability: Capability, ground: Ground, turns: int
 ) -> None:
-    spec = MachineSpec(ids.new_id("mch"))
+    spec = machine_spec(ground)
     place = ground.state.machine(spec.id)
     place.root.mkdir()
     config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ class Gate:
     async def close(self, machine_id): pass
 
 async def main():
-    config = HostConfig(Path(sys.argv[1]), b"k" * 32, driver=sys.argv[2], pool_size=1)
+    config = HostConfig(
+        Path(sys.argv[1]), b"k" * 32, driver=sys.argv[2], pool_size=1, image=sys.argv[4] or None
+    )
     async with Host(config, Gate()) as host:
         machine = await host.claim(SandboxSpec(sys.argv[3], "task-x"))
         while not host._fleet.in_phase(MachinePhase.READY):
@@ -57,7 +60,7 @@ class Gate:
 async def orphan(host_config: HostConfig) -> AsyncIterator[str]:
     """The id of a claimed machine (and one that is pooled) whose host was killed."""
     probes._guest.cache_clear()  # both processes must build the same guest, also where its code has just changed
-    arguments = (str(host_config.state_dir), host_config.driver, SANDBOX)
+    arguments = (str(host_config.state_dir), host_config.driver, SANDBOX, host_config.image or "")
     maker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", MAKER, *arguments), stdout=asyncio.subprocess.PIPE
     )
@@ -76,7 +79,7 @@ async def test_the_next_host_adopts_claimed_and_pooled_machines(
     orphan: str, host_config: HostConfig, run: Run
 ) -> None:
     gate = Gate()
-    async with Host(host_config, gate) as host:
+    async with Host(replace(host_config, pool_size=1), gate) as host:
         machine = await host.get(SANDBOX)
         assert machine is not None
         assert machine.id == orphan
