@@ -165,6 +165,8 @@ class ContainerDriver:
                 detail = console_tail(place.root) or "it said nothing"
                 raise InfrastructureError(f"{engine.kind} did not start the container: {detail}")
             pid = await engine.pid(draft.id, container.pid_file)
+            if pid and engine.is_podman and draft.uid is not None:
+                _map_project_ids(pid)
         except BaseException:
             await asyncio.shield(self._undo(engine, draft))
             raise
@@ -245,6 +247,12 @@ class ContainerDriver:
             str(self._ground.python),
             str(os.geteuid()),
         ]
+
+
+def _map_project_ids(pid: int) -> None:
+    """Say who is who of project ids, which anyone inside could do instead, and which can be said once: nobody is."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended by now
+        Path(f"/proc/{pid}/projid_map").write_text(f"{container_root.SETTER} {container_root.SETTER} 1")
 
 
 def _engine_file(machine: Machine) -> Path:
