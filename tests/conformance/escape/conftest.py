@@ -8,7 +8,22 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from squib.host.drivers import registry
 from tests.conformance.escape.arena import Arena, arena
+from tests.needs import OF_DRIVER
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.needs(*OF_DRIVER.get(name, ())))
+        for name in registry.DRIVERS
+        if name != "process"
+    ],
+)
+def driver_name(request: pytest.FixtureRequest) -> str:
+    """Those that claim isolation: all but the one that is there to have none."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -10,24 +10,10 @@ import pytest_asyncio
 
 from squib.contracts.machine import Isolation
 from squib.host import processes
-from squib.host.drivers import registry
 from tests.conformance.escape.arena import Arena
 from tests.conformance.escape.attempts.runner import everything
-from tests.needs import OF_DRIVER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.needs(*OF_DRIVER.get(name, ())))
-        for name in registry.DRIVERS
-        if name != "process"
-    ],
-)
-def driver_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

