@@ -77,8 +77,9 @@ class SchedulerSettings(BaseModel):
     """An idle task's sandbox that nobody has used for so many seconds is put to disk with its memory, where its
     driver can; a follow-up, a terminal or a file lets it go on where it was."""
     put_away_after_seconds: float = Field(default=900.0, ge=15, le=86_400)
-    """Where its driver can't, only its work is kept after so many seconds, and the sandbox goes: a follow-up gets a
-    new one with the work in it. Processes, installed packages and the agent's own session end."""
+    """Where that can't be done (its driver can't, or not with what runs in the background), its work alone is kept
+    after so many seconds, and the sandbox goes: a follow-up gets a new one with the work in it. Processes, installed
+    packages and the agent's own session end."""
     max_attempts: int = Field(default=3, ge=1, le=100)
     """How many sandboxes a task may take when the infrastructure fails; an agent's failure is never retried."""
 

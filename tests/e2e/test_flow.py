@@ -153,6 +153,9 @@ def test_doctor_says_that_tasks_can_run(squib: Instance):
     found = {(f["kind"], f["name"]): f for f in report["findings"]}
     assert report["ready"]
     assert found["driver", "bubblewrap"]["works"]
+    assert found["driver", "bubblewrap"]["capability"]["isolation"] == 1
+    assert found["image", "host"]["works"]
+    assert next(f for f in report["findings"] if f["kind"] == "chosen")["works"]
     assert found["agent", "mock"]["works"]
     assert not found["agent", "claude"]["works"]
     assert found["agent", "claude"]["advice"]

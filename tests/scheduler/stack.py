@@ -91,6 +91,13 @@ class Stack:
                     break
         return await self.store.tasks.get(task_id)
 
+    async def until_suspended(self, task_id: str) -> Task:
+        """The task, once its row says what its event does."""
+        async with asyncio.timeout(30):
+            while (task := await self.store.tasks.get(task_id)).suspended is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return task
+
     async def events(self, task_id: str) -> list[Event]:
         """All of them; they are numbered 1..n."""
         found: list[Event] = []

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
-from squib.contracts.task import Limits, TaskState
-from tests.scheduler.stack import OWNER, Stack, stack
+import pytest
 
+from squib.contracts.guest import TerminalRequest
+from squib.contracts.sandbox import SandboxPhase
+from squib.contracts.task import Limits, TaskState
+from tests.scheduler.stack import OWNER, WAIT, Stack, stack
+
+#: Something of the user's that goes on when the agent's turn is over, for a while.
+BESIDE = "setsid sh -c 'echo beside > /tmp/beside; sleep 2' >/dev/null 2>&1 &"
 LIMITS = Limits(seconds=300, turn_seconds=60, idle_seconds=120)
 
 
@@ -27,8 +33,7 @@ async def test_where_memory_cannot_be_kept_the_work_is_and_the_agent_is_told(sha
         task_id = await squib.submit("First.\nmock:run=echo kept > notes.txt", limits=LIMITS)
         told = await squib.until_type(task_id, "sandbox.suspended")
         assert told.data["how"] == "workspace"
-        while (task := await squib.store.tasks.get(task_id)).suspended is None:
-            pass
+        task = await squib.until_suspended(task_id)
         assert (task.state, task.suspended, task.sandbox_id) == (TaskState.IDLE, "workspace", None)
         await follow_up(squib, task_id, "Second.\nmock:run=cat notes.txt AGENT_TASK.md")
         events = await squib.events(task_id)
@@ -41,4 +46,40 @@ async def test_where_memory_cannot_be_kept_the_work_is_and_the_agent_is_told(sha
         assert shown.startswith("kept\n")
         assert "put away while the task waited" in shown
         await cancel(squib, task_id)
+        assert {a.name for a in await squib.store.artifacts.list(task_id)} >= {"bundle", "patch", "workspace"}
+
+
+@pytest.mark.needs("runsc", "libseccomp")
+async def test_where_memory_can_be_kept_a_follow_up_and_a_visitor_find_all_as_it_was(shared_tmp: Path) -> None:
+    async with stack(shared_tmp, driver="gvisor", suspend_seconds=0.5) as squib:
+        squib.start()
+        task_id = await squib.submit(f"First.\n{WAIT}", limits=LIMITS)
+        await squib.until_type(task_id, "agent.tool")
+        async with squib.link(await squib.sandbox(task_id)) as link:
+            assert (await link.terminal(TerminalRequest(BESIDE))).exit_code == 0
+        await squib.go(task_id)
+        told = await squib.until_type(task_id, "sandbox.suspended")
+        assert told.data["how"] == "memory"
+        await squib.until_suspended(task_id)
+        before = await squib.sandbox(task_id)
+        assert (await squib.orchestrator.list())[0].phase is before.phase is SandboxPhase.SUSPENDED
+        await squib.store.tasks.want(task_id)  # as whoever opens a terminal does
+        resumed = await squib.until_type(task_id, "sandbox.resumed", after=told.seq)
+        again = await squib.until_type(task_id, "sandbox.suspended", after=resumed.seq)
+        await squib.stop()
+        squib.scheduler = squib.another()  # the one that suspended it is gone
+        squib.start()
+        await follow_up(squib, task_id, "Second.\nmock:run=cat /tmp/beside")
+        events = await squib.events(task_id)
+        types = [event.type for event in events]
+        assert types.count("sandbox.created") == 1
+        assert "runtime.gap" not in types
+        assert types.index("sandbox.resumed", again.seq) < types.index("agent.started", again.seq)
+        first, second = [e.data for e in events if e.type == "agent.completed"]
+        assert first["session_id"] == second["session_id"]
+        _, shown = [e.data["text"] for e in events if e.data.get("id") == "run" and "text" in e.data]
+        assert shown == "beside\n"
+        await squib.until(task_id, lambda e: e.type == "sandbox.suspended" and e.seq > again.seq)
+        await cancel(squib, task_id)
+        assert (await squib.types(task_id)).count("sandbox.resumed") == 2
         assert {a.name for a in await squib.store.artifacts.list(task_id)} >= {"bundle", "patch", "workspace"}

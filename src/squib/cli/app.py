@@ -34,6 +34,13 @@ COMMANDS: tuple[tuple[str, str, str, Group], ...] = (
         _SERVER,
     ),
     ("image", "squib.cli.image:app", "Make, import and list the images of sandboxes.", _SERVER),
+    (
+        "snapshot",
+        "squib.cli.snapshot:app",
+        "Freeze warm machines, from which sandboxes start in a fraction of a boot.",
+        _SERVER,
+    ),
+    ("kernel", "squib.cli.kernel:app", "The kernel that sandboxes with one of their own start.", _SERVER),
     ("token", "squib.cli.token:app", "Make, list and revoke access tokens.", _SERVER),
     ("api", "squib.cli.roles:api", "Start the API alone, beside schedulers, on PostgreSQL.", _SERVER),
     (

@@ -18,6 +18,8 @@ from squib.cli import compose
 from squib.contracts.errors import SquibError
 from squib.contracts.machine import Capability, Isolation
 from squib.host import probe_all
+from squib.host.drivers.registry import AUTOMATIC
+from squib.host.images import Images
 from squib.settings import Settings
 from squib.store import Store
 
@@ -35,6 +37,7 @@ class Finding:
     detail: str = ""
     advice: str | None = None
     needed: bool = True
+    capability: Capability | None = None  # of a driver
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -44,6 +47,8 @@ async def examine(settings: Settings) -> list[Finding]:
     return [
         state,
         *drivers,
+        *_choice(settings, drivers),
+        *await _image(settings),
         *[await _agent(settings, agents.get(name)) for name in agents.names()],
         *_providers(settings),
         await _database(settings),
@@ -75,13 +80,55 @@ async def _drivers(settings: Settings) -> list[Finding]:
 
 def _driver(capability: Capability) -> Finding:
     isolates = capability.isolation is not Isolation.NONE
+    isolation = f"isolation: {capability.isolation.name.lower().replace('_', ' ')}"
     if not capability.works:
-        return Finding("driver", capability.driver, False, capability.why_not or "", capability.advice, isolates)
-    parts = [capability.version or "", f"isolation: {capability.isolation.name.lower().replace('_', ' ')}"]
-    if capability.boot_ms is not None:
-        parts.append(f"boots in {capability.boot_ms:.0f} ms")
-    parts += [f"limits {limit}" for limit in capability.limits]
-    return Finding("driver", capability.driver, True, ", ".join(filter(None, parts)), needed=isolates)
+        why = f"{isolation}; {capability.why_not or 'does not boot'}"
+        return Finding("driver", capability.driver, False, why, capability.advice, isolates, capability)
+    can = [word for word, does in _abilities(capability) if does]
+    parts = [
+        capability.version or "",
+        isolation,
+        f"boots in {capability.boot_ms:.0f} ms" if capability.boot_ms is not None else "",
+        f"can {', '.join(can)}" if can else "can't freeze machines",
+        "makes sandboxes of images alone" if capability.needs_image else "",
+        *(f"limits {limit}" for limit in capability.limits),
+        *(f"lacks {what}" for what in capability.lacks),
+    ]
+    detail = ", ".join(filter(None, parts))
+    return Finding("driver", capability.driver, True, detail, needed=isolates, capability=capability)
+
+
+def _abilities(capability: Capability) -> list[tuple[str, bool]]:
+    return [("snapshot", capability.snapshot), ("suspend", capability.pause), ("fork", capability.fork)]
+
+
+def _choice(settings: Settings, drivers: list[Finding]) -> list[Finding]:
+    """What `squib up` would take, and why that."""
+    named = settings.sandbox.driver
+    if named != "auto":
+        works = any(finding.works for finding in drivers if finding.name == named)
+        return [Finding("chosen", named, works, "named by SQUIB_SANDBOX__DRIVER", needed=False)]
+    by_name = {finding.name: finding for finding in drivers}
+    candidates = [by_name[name] for name in AUTOMATIC if name in by_name]
+    picked = next((finding for finding in candidates if finding.works), None)
+    if picked is None:
+        advice = "Follow the advice for one of the drivers."
+        return [Finding("chosen", "none", False, "no driver that auto may take works", advice, False)]
+    passed = [finding.name for finding in candidates[: candidates.index(picked)]]
+    why = "the strongest that auto may take and that boots"
+    more = f"; stronger, but not working: {', '.join(passed)}" if passed else ""
+    return [Finding("chosen", picked.name, True, why + more, needed=False)]
+
+
+async def _image(settings: Settings) -> list[Finding]:
+    """What a task's sandbox is made of where the task does not say."""
+    name = settings.sandbox.image
+    if name is None:
+        return [Finding("image", "host", True, "the host's own programs, read-only, for tasks that name none")]
+    works = await asyncio.to_thread(Images(settings.state_dir).has, name)
+    advice = f"'squib image build {name}' may make it; 'squib image list' shows those that are here."
+    detail = "for tasks that name none" if works else "named by SQUIB_SANDBOX__IMAGE, and not here"
+    return [Finding("image", name, works, detail, None if works else advice)]
 
 
 async def _agent(settings: Settings, agent: Agent) -> Finding:

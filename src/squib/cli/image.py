@@ -1,21 +1,16 @@
 """`squib image build|import|list|show|rm`."""
 
 import asyncio
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 from cyclopts import App
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
 
 from squib import paths, settings
 from squib.cli import exits, options
 from squib.cli.list import age
-from squib.cli.output import clean, note, say, say_json, styled, table
+from squib.cli.output import clean, say, say_json, styled, table
+from squib.cli.progress import bytes_, watching
 from squib.contracts import codec
 from squib.contracts.image import check_name
 from squib.host import images
@@ -125,7 +120,7 @@ def _store() -> Images:
 
 def _make(work: Callable[[Progress], Awaitable[Kept]], name: str, json: bool) -> int:
     async def watched() -> Kept:
-        with _watching() as progress:
+        with watching() as progress:
             return await work(progress)
 
     began = time.monotonic()
@@ -133,49 +128,9 @@ def _make(work: Callable[[Progress], Awaitable[Kept]], name: str, json: bool) ->
     if json:
         say_json(_document(kept))
     else:
-        size = _size(kept.image.size)
+        size = bytes_(kept.image.size)
         say(f"{name}  {kept.image.digest[:_SHORT]}  {size}, made in {time.monotonic() - began:.0f} s")
     return exits.OK
-
-
-@contextmanager
-def _watching() -> Iterator[Progress]:
-    """A bar with the step's name and its last line of output; without a terminal, a line for each step."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    last = TextColumn("{task.fields[last]}", style="dim", markup=False, table_column=Column(ratio=1, no_wrap=True))
-    name = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), name, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), last)
-    with Bar(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
-        yield _Watcher(bar)
-
-
-class _Watcher:
-    """Moves the bar."""
-
-    def __init__(self, bar: Bar):
-        self._bar = bar
-        self._task = bar.add_task("begins", total=None, last="")
-
-    def step(self, name: str, number: int, total: int) -> None:
-        """A step begins."""
-        self._bar.update(self._task, description=name, completed=number - 1, total=total, last="")
-
-    def line(self, text: str) -> None:
-        """A line of its output."""
-        self._bar.update(self._task, last=clean(text, lines=False))
-
-
-class _Lines:
-    """For logs."""
-
-    def step(self, name: str, number: int, total: int) -> None:
-        """A step begins."""
-        note(f"squib: {number}/{total} {name}")
-
-    def line(self, text: str) -> None:
-        """The steps alone are told; an error brings its last lines with it."""
 
 
 def _document(kept: Kept) -> dict[str, object]:
@@ -186,7 +141,7 @@ def _document(kept: Kept) -> dict[str, object]:
 def _row(kept: Kept) -> list[str]:
     image = kept.image
     names = ", ".join(kept.names) or "-"
-    return [names, image.digest[:_SHORT], _size(image.size), age(image.created_at), clean(image.source, lines=False)]
+    return [names, image.digest[:_SHORT], bytes_(image.size), age(image.created_at), clean(image.source, lines=False)]
 
 
 def _fields(kept: Kept) -> list[tuple[str, str]]:
@@ -195,7 +150,7 @@ def _fields(kept: Kept) -> list[tuple[str, str]]:
         ("name", ", ".join(kept.names) or f"none; made as {image.name}"),
         ("summary", image.summary),
         ("digest", image.digest),
-        ("size", f"{_size(image.size)}; as a drive {_size(image.drive_size)}"),
+        ("size", f"{bytes_(image.size)}; as a drive {bytes_(image.drive_size)}"),
         ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(image.created_at))),
         ("source", image.source),
         ("supervisor", image.guest[:_SHORT]),
@@ -205,7 +160,3 @@ def _fields(kept: Kept) -> list[tuple[str, str]]:
         ("root", str(kept.rootfs)),
         ("drive", str(kept.drive)),
     ]
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"

@@ -15,6 +15,7 @@ from squib.cli.stop import stopping
 from squib.contracts.errors import DriverUnavailable
 from squib.contracts.machine import Isolation
 from squib.host import Host
+from squib.host.drivers.registry import AUTOMATIC
 from squib.host.images import Images
 from squib.orchestrator.local import LocalOrchestrator
 from squib.scheduler import Scheduler
@@ -108,19 +109,29 @@ def _warn(host: Host) -> None:
         note(styled(words, "bold", "red"))
 
 
+def _why(asked: str, driver: str) -> str:
+    """Why this driver: `auto` takes the first that boots, strongest first."""
+    if asked != "auto" or driver not in AUTOMATIC:
+        return "named"
+    stronger = AUTOMATIC[: AUTOMATIC.index(driver)]
+    passed = f"; {' and '.join(stronger)} would be stronger: 'squib doctor' says what is missing" if stronger else ""
+    return f"the strongest that boots here{passed}"
+
+
 def _banner(
     installation: compose.Installation, host: Host, listener: Listener, token: str, agent: str, chosen: _Options
 ) -> None:
     loaded = installation.settings
     _warn(host)
     if chosen.json:
-        say_json({"url": listener.url, "token": token, "driver": host.driver, "version": __version__})
+        why = _why(loaded.sandbox.driver, host.driver)
+        ready = {"url": listener.url, "token": token, "driver": host.driver, "why": why, "version": __version__}
+        say_json(ready)
         return
-    asked = loaded.sandbox.driver
-    why = "the strongest that boots here" if asked == "auto" and host.driver != "process" else "named"
     isolation = host.capability.isolation.name.lower().replace("_", " ")
     say(styled(f"squib {__version__}", "bold"))
-    say(f"  sandboxes  {host.driver} ({why}; isolation: {isolation})")
+    say(f"  sandboxes  {host.driver} ({_why(loaded.sandbox.driver, host.driver)}; isolation: {isolation})")
+    say(f"  image      {loaded.sandbox.image or 'the programs of this machine, read-only'}, where a task names none")
     say(f"  agent      {agent}")
     say(f"  state      {loaded.state_dir}")
     say(f"  open       {styled(f'{listener.url}/?token={token}', 'bold')}")

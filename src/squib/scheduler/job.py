@@ -68,7 +68,6 @@ class Job:
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     pending: list[Draft] = field(default_factory=list)  # told with the next write
     resting_now: bool = False  # idle: it holds no slot
-    freezes: bool = True  # its sandbox can be suspended, memory and all, as far as is known
     redone: int = 0  # times that the present step was begun again in this sandbox
 
     @property

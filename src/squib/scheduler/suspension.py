@@ -6,7 +6,7 @@ all files; what goes on from the work is a new sandbox, and event and prompt say
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from squib.contracts.errors import (
     GuestUnreachable,
@@ -17,7 +17,7 @@ from squib.contracts.errors import (
     StoreUnavailable,
 )
 from squib.contracts.event import Draft, EventType
-from squib.contracts.sandbox import Sandbox, SandboxPhase
+from squib.contracts.sandbox import SandboxPhase
 from squib.scheduler.attach import attach, detach, whole
 from squib.scheduler.job import Job
 from squib.scheduler.parting import GONE, delete_sandbox, lost_while_idle
@@ -28,21 +28,20 @@ MEMORY, WORKSPACE = "memory", "workspace"
 _LAST_EVENTS = 5.0  # seconds for the guest's last events to be stored
 
 
-def due(job: Job, used: float) -> float | None:
-    """When that is, for a sandbox that was used last at `used` (seconds since 1970); None: there is nothing to do."""
-    if job.task.sandbox_id is None or job.task.suspended is not None:
-        return None
-    config = job.rooms.config
-    return used + (config.suspend_seconds if job.freezes else config.put_away_seconds)
+def awake(job: Job) -> bool:
+    """Whether there is a sandbox that runs."""
+    return job.task.sandbox_id is not None and job.task.suspended is None
 
 
-async def suspend(job: Job) -> bool:
-    """Do it now; False where it has to be tried again after as long a time.
+async def suspend(job: Job, *, put_away: bool) -> bool:
+    """Do it now; with `put_away`, by keeping its work alone where its memory can't be kept.
 
-    Where the driver can't freeze a machine, that is noted: it is put away later. A sandbox found lost is told of.
-    Raises LeaseLost and StoreUnavailable alone.
+    False where it could not be done: its driver can't, something runs in the background that it can't freeze, or
+    squib has trouble of its own. A sandbox found lost is told of, and that is that. Raises LeaseLost and
+    StoreUnavailable alone.
     """
-    return bool(await _or_lost(job, _suspend(job)))
+    done = await _or_lost(job, _suspend(job, put_away))
+    return bool(done) or job.task.sandbox_id is None
 
 
 async def wake(job: Job) -> None:
@@ -70,26 +69,24 @@ async def _gone(job: Job) -> bool:
     return found is None or found.phase is SandboxPhase.LOST
 
 
-async def _suspend(job: Job) -> bool:
+async def _suspend(job: Job, put_away: bool) -> bool:
     async with job.rooms.throttle.turn():
         await attach(job)
     if (sandbox := job.sandbox) is None:
         raise SandboxLost("the sandbox is gone")
     saved = await _saved(job)
     await _all_stored(job)
-    if not job.freezes:
-        if saved:
-            await _put_away(job, sandbox)
-        return saved
-    await detach(job)
+    await detach(job)  # nobody may be connected to a guest that is frozen
     if await whole(job.rooms.orchestrator.suspend(sandbox.id)):
-        frozen = replace(sandbox, phase=SandboxPhase.SUSPENDED)
-        await job.emit(_told(sandbox, MEMORY), sandbox=frozen, suspended=MEMORY)
-        job.rooms.metrics.suspended.labels(MEMORY).inc()
-    else:
-        job.freezes = False
-        await attach(job)
-    return True
+        await _note(job, MEMORY, sandbox=replace(sandbox, phase=SandboxPhase.SUSPENDED))
+        return True
+    if put_away and saved:
+        job.progress.restore = True
+        await _note(job, WORKSPACE, **GONE)
+        await delete_sandbox(job, sandbox.id)
+        return True
+    await attach(job)
+    return False
 
 
 async def _saved(job: Job) -> bool:
@@ -112,14 +109,7 @@ async def _all_stored(job: Job) -> None:
     await job.pump.wait(health.epoch, health.last_event, _LAST_EVENTS)
 
 
-async def _put_away(job: Job, sandbox: Sandbox) -> None:
-    await detach(job)
-    job.progress.restore = True
-    job.pending.append(_told(sandbox, WORKSPACE))
-    await job.emit(**{**GONE, "suspended": WORKSPACE})
-    job.rooms.metrics.suspended.labels(WORKSPACE).inc()
-    await delete_sandbox(job, sandbox.id)
-
-
-def _told(sandbox: Sandbox, how: str) -> Draft:
-    return Draft(EventType.SANDBOX_SUSPENDED, {"sandbox_id": sandbox.id, "how": how})
+async def _note(job: Job, how: str, **columns: Any) -> None:
+    told = Draft(EventType.SANDBOX_SUSPENDED, {"sandbox_id": job.task.sandbox_id, "how": how})
+    await job.emit(told, **{**columns, "suspended": how})
+    job.rooms.metrics.suspended.labels(how).inc()
