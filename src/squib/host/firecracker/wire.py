@@ -83,7 +83,8 @@ class Wire:
         except h11.RemoteProtocolError as error:
             broke = reader.at_eof()
             raise (VmmEnded if broke else VmmGarbled)(f"no answer to {method} {target}: {error}") from error
-        if connection.their_state is not h11.DONE or connection.trailing_data[0]:
+        unparsed = answer.status >= 400 and b"fault_message" not in answer.body  # who knows what is read next
+        if connection.their_state is not h11.DONE or connection.trailing_data[0] or unparsed:
             self.close()
         if answer.status == 503:
             raise VmmBusy(f"Firecracker has no connection left for {method} {target}")

@@ -1,5 +1,6 @@
 """What a machine's devices hold on the host: drives that open, a tap that is attached, a socket that is bound."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -69,9 +70,8 @@ class Held:
     def vsock(self, path: str) -> None:
         """Bind the vsock's socket, whose guest listens on no port: it closes what connects. Raises OSError."""
         if self._vsock is not None:
-            self._vsock[0].close()
             self._vsock[1].unlink(missing_ok=True)
-            self._vsock = None
+            self._drop_vsock()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.bind(path)
@@ -79,13 +79,18 @@ class Held:
         except BaseException:
             sock.close()
             raise
+        asyncio.get_running_loop().add_reader(sock, lambda: sock.accept()[0].close())
         self._vsock = (sock, Path(path))
 
     def close(self) -> None:
         """Let go of all; names in the file system stay, as they do with the real one."""
         for interface in list(self._taps):
             self._drop_tap(interface)
+        self._drop_vsock()
+
+    def _drop_vsock(self) -> None:
         if self._vsock is not None:
+            asyncio.get_running_loop().remove_reader(self._vsock[0])
             self._vsock[0].close()
             self._vsock = None
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from squib.testing.firecracker.fault import Fault
+from squib.testing.firecracker.names import FAULTS
 
 ENVIRONMENT = "SQUIB_FIRECRACKER_FAULTS"
-NAME = "faults.json"
 _KILLED = 137
 
 
@@ -32,7 +32,7 @@ class Faults:
     """What is to go wrong, by a file that may be there or not."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or Path(os.environ.get(ENVIRONMENT) or f"/{NAME}")
+        self._path = path or Path(os.environ.get(ENVIRONMENT) or f"/{FAULTS}")
         self._met: Counter[str] = Counter()
 
     async def before(self, step: str) -> None:

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from squib.testing.firecracker import cgroup, network
 from squib.testing.firecracker.arguments import Arguments, BadArguments, Option, bad_id, parse
-from squib.testing.firecracker.faults import NAME as FAULTS
-from squib.testing.firecracker.vmm import VERSION
+from squib.testing.firecracker.names import FAULTS, VERSION
 
 _VALUED = ("chroot-base-dir", "netns", "cgroup-version", "parent-cgroup")
 OPTIONS = {

@@ -17,8 +17,8 @@ from squib.testing.firecracker.faults import Faults
 from squib.testing.firecracker.guest import Guest
 from squib.testing.firecracker.http import Answer, Server
 from squib.testing.firecracker.machine import Machine
+from squib.testing.firecracker.names import FORMAT, VERSION
 
-VERSION, FORMAT = "1.17.0-dev", "11.0.0"
 _SOCKET = "/run/firecracker.socket"
 _LIMIT = 51200  # bytes of a request, and of the metadata
 _OK, _GENERIC, _ARGUMENTS = 0, 1, 153
@@ -131,15 +131,16 @@ class Vmm:
     async def answer(self, method: str, path: str, body: bytes) -> Answer:
         """One request, while no other one is served."""
         async with self._turn:
-            step = f"{method} {path}"
+            step, deprecated = f"{method} {path}", False
             try:
                 wanted = requests.read(method, path, body)
+                deprecated = wanted.deprecated
                 await self._faults.before(step)
                 document = await self._machine.do(wanted.action, wanted.value)
                 self._faults.after(step)
             except Fault as fault:
-                return Answer(fault.status, {"fault_message": fault.text}, last=isinstance(fault, Fatal))
-            return Answer(204 if document is None else 200, document, wanted.deprecated)
+                return Answer(fault.status, {"fault_message": fault.text}, deprecated, isinstance(fault, Fatal))
+            return Answer(204 if document is None else 200, document, deprecated)
 
     def close(self) -> None:
         """End the guest and let go of the devices."""

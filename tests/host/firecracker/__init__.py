@@ -1,0 +1,1 @@
+"""Firecracker, as its host sees it."""
