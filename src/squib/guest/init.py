@@ -5,6 +5,7 @@ becomes the supervisor itself: user 1000 without any capability or way to one. S
 no process inside can kill and which the kernel spares when memory runs out; and it takes in all orphans.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -53,6 +54,8 @@ def _fork_helper() -> int:
         ours.close()
         try:
             _help(theirs)
+        except OSError as error:
+            sys.stderr.write(f"the helper has ended: {error}\n")
         finally:
             os._exit(1)
     theirs.close()
@@ -62,8 +65,10 @@ def _fork_helper() -> int:
 
 def _help(end: socket.socket) -> None:
     """Serve the supervisor; when it is gone, switch the machine off."""
-    Path("/proc/self/oom_score_adj").write_text(_SPARED)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_SPARED)
     privileges.keep_only(privileges.SYS_ADMIN, privileges.SYS_TIME, privileges.SYS_BOOT)
+    rights.perform({"machine_id": os.urandom(16).hex()}, ("machine-id",))
     while message := end.recv(helper.MESSAGE_BYTES):
         end.send(rights.answer(message))
     os.sync()

@@ -8,6 +8,7 @@ SYS_ADMIN, SYS_BOOT, SYS_TIME = 21, 22, 25
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63  # numbers that the kernel does not know are refused
 _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 24, 38, 2
+_SETS = struct.Struct("=6I")  # effective, permitted, inheritable: of the first 32 capabilities, then of the next
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -18,10 +19,10 @@ class _Filter(ctypes.Structure):
 
 
 def keep_only(*capabilities: int) -> None:
-    """Give up all capabilities but these, and every way to get one. Raises OSError."""
+    """Give up all capabilities but these, as far as they are held, and every way to get one. Raises OSError."""
     for number in set(range(_LAST_CAPABILITY + 1)) - set(capabilities):
         _LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    _limit(capabilities)
+    _limit(sum(1 << number for number in capabilities))
     _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 
 
@@ -32,7 +33,7 @@ def become(user: int) -> None:
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
-    _limit(())
+    _limit(0)
     _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 
 
@@ -42,15 +43,14 @@ def refuse_calls(program: bytes) -> None:
     _check(_LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(held), 0, 0), "seccomp")
 
 
-def _limit(capabilities: tuple[int, ...]) -> None:
-    """Have these alone as effective and permitted ones, and none to hand on."""
-    words = [0] * 6  # effective, permitted, inheritable: the low halves first, then the high ones
-    for number in capabilities:
-        half = 3 * (number // 32)
-        words[half] |= 1 << number % 32
-        words[half + 1] |= 1 << number % 32
+def _limit(wanted: int) -> None:
+    """Have the wanted ones, a bit for each, alone as effective and permitted ones, and none to hand on."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    _check(_LIBC.capset(header, struct.pack("=6I", *words)), "capset")
+    held = ctypes.create_string_buffer(_SETS.size)
+    _check(_LIBC.capget(header, held), "capget")
+    permitted_low, permitted_high = _SETS.unpack(held.raw)[1::3]
+    low, high = wanted & permitted_low, wanted >> 32 & permitted_high
+    _check(_LIBC.capset(header, _SETS.pack(low, low, 0, high, high, 0)), "capset")
 
 
 def _check(outcome: int, what: str) -> None:

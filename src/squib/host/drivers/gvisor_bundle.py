@@ -2,6 +2,7 @@
 
 import functools
 import json
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def write(ground: Ground, machine: Machine, config: GuestConfig, argv: Sequence[
     bundle.chmod(0o755)
     entries = [*view.of_root(machine.spec.image), *view.of_machine(ground, machine, config)]
     accounts = dict(zip(("/etc/passwd", "/etc/group", "/etc/hosts"), sandbox.accounts(config.hostname), strict=True))
+    accounts["/etc/machine-id"] = f"{secrets.token_hex(16)}\n".encode()
     view.build(bundle / "root", entries, oci.DIRECTORIES, accounts)
     document = oci.document(machine.spec, config, argv, entries, capabilities=CAPABILITIES)
     leave(bundle / "config.json", json.dumps(document).encode())
