@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first program of a virtual machine, in its initramfs: it puts the root file system together and goes over to
 # the guest's own Python. Whatever fails here ends the machine (the kernel panics without its first program).
-# The kernel's command line tells it `squib.python=PATH`; /squib/ has the guest and its configuration.
+# The kernel's command line tells it `squib.python=PATH` and more; /squib/ has the guest and its configuration.
 set -e
 /bin/busybox mkdir -p /proc /sys /dev /bin
 /bin/busybox --install -s /bin
@@ -14,15 +14,20 @@ while [ ! -b /dev/vda ] || [ ! -b /dev/vdb ]; do sleep 0.01; done
 
 python=/usr/bin/python3
 for word in $(cat /proc/cmdline); do
-    case $word in squib.python=*) python=${word#*=} ;; esac
+    case $word in
+        squib.python=*) python=${word#*=} ;;
+        squib.pids=*) pids=${word#*=} ;;
+        squib.hostname=*) hostname "${word#*=}" ;;
+        squib.check) echo 'squib: the kernel runs'; poweroff -f ;;
+    esac
 done
 
 mkdir -p /new /drive
 mount -t squashfs -o ro,nodev /dev/vda /new
-mount -t ext4 -o nosuid,nodev,noatime,nobarrier /dev/vdb /drive
+mount -t ext4 -o nosuid,nodev,noatime,nobarrier,noinit_itable /dev/vdb /drive
 mount -t tmpfs -o nosuid,nodev,mode=0755,size=192m run /new/run
 mkdir -p /new/run/squib/config /new/run/squib/guest /new/run/squib/state /new/run/lock
-cp /squib/guest.json /new/run/squib/config/
+cp /squib/guest.json /squib/filter /new/run/squib/config/
 cp /squib/guest.pyz /new/run/squib/
 mount -o bind,ro /new/run/squib/guest.pyz /new/opt/squib/guest.pyz
 chown 1000:1000 /new/run/squib/guest /new/run/squib/state
@@ -39,5 +44,11 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts -o nosuid,noexec,ptmxmode=0666,newinstance,mode=0620 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
 ip link set lo up
+ip addr add 10.0.0.2/30 dev eth0
+ip link set eth0 up
+ulimit -c 0
+ulimit -n 65536
+[ -z "$pids" ] || ulimit -u "$pids"
 for place in proc sys dev; do mount -o move "/$place" "/new/$place"; done
-exec switch_root /new "$python" -I -S /opt/squib/guest.pyz init --config /run/squib/config/guest.json
+exec switch_root /new "$python" -I -S /opt/squib/guest.pyz init \
+    --config /run/squib/config/guest.json --filter /run/squib/config/filter
