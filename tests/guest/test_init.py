@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
-import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -30,7 +31,13 @@ mount --bind "$1" /mnt && mount -t tmpfs tmp /tmp && mkdir "$1" && mount --move 
 shift
 exec setpriv --bounding-set=-sys_time --inh-caps=-sys_time -- "$@"
 """
-_SHOWN = ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapInh", "CapBnd", "NoNewPrivs", "Seccomp")
+_SHOWN = {
+    "Uid Gid": [str(UID)] * 4,
+    "CapEff CapPrm CapInh CapBnd": ["0" * 16],
+    "Groups": [],
+    "NoNewPrivs": ["1"],
+    "Seccomp": ["2"],
+}
 
 
 @dataclass
@@ -69,7 +76,8 @@ async def machine(shared_tmp: Path) -> AsyncIterator[Machine]:
     said = b""
     try:
         while b"ready" not in said:
-            assert (line := await asyncio.wait_for(process.stderr.readline(), 20)), said
+            line = await asyncio.wait_for(process.stderr.readline(), 20)
+            assert line, said
             said += line
         async with GuestLink(config.listen, "token", uid=UID) as link:
             yield Machine(link, process)
@@ -91,12 +99,9 @@ async def test_a_machines_whole_life(machine: Machine) -> None:
     for pid in ("1", "self"):  # the supervisor, and what it starts
         lines = (await machine.out(f"cat /proc/{pid}/status")).splitlines()
         status = dict(line.split(":\t") for line in lines if ":\t" in line)
-        shown = {name: status[name].split() for name in _SHOWN}
-        assert shown == {
-            **dict.fromkeys(("Uid", "Gid"), [str(UID)] * 4),
-            **dict.fromkeys(("CapEff", "CapPrm", "CapInh", "CapBnd"), ["0" * 16]),
-            **{"Groups": [], "NoNewPrivs": ["1"], "Seccomp": ["2"]},
-        }
+        for names, values in _SHOWN.items():
+            for name in names.split():
+                assert (name, status[name].split()) == (name, values)
     helper = (await machine.out("cat /proc/1/task/1/children")).split()[0]
     assert "Uid:\t0\t" in await machine.out(f"cat /proc/{helper}/status")
     for refused in (
@@ -126,7 +131,7 @@ async def test_a_machines_whole_life(machine: Machine) -> None:
     assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() not in seen
 
     await machine.out("setsid sleep 400 > /dev/null 2>&1 & echo $! > pid")
-    (child,) = [pid for pid in _children(machine.process.pid)]
+    (child,) = _children(machine.process.pid)
     os.kill(child, signal.SIGTERM)
     assert await asyncio.wait_for(machine.process.wait(), 20) != 0  # it was switched off, not left
     with pytest.raises(SquibError):
@@ -144,8 +149,7 @@ def _children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config"], ["--config", "x", "--y", "z"], ["--config", "x"]])
-async def test_wrong_usage(arguments: list[str]) -> None:
+def test_wrong_usage(arguments: list[str]) -> None:
     program = "import sys; from squib.guest.__main__ import main; sys.exit(main(['init', *sys.argv[1:]]))"
-    done = await asyncio.create_subprocess_exec("python3", "-c", program, *arguments, stderr=asyncio.subprocess.PIPE)
-    _, said = await done.communicate()
-    assert done.returncode == 2 and said.startswith((b"usage: ", b"init: "))
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith((b"usage: ", b"init: "))

@@ -24,7 +24,7 @@ _FROZEN = (
     "squib.guest.routes.files",
     "squib.guest.routes.pty",
     "squib.guest.archive",
-    "encodings.idna",
+    "concurrent.futures.thread",
 )
 #: Contract types of the first requests, each with a body by which the decoder's plan for it is made.
 _BODIES = {
