@@ -7,6 +7,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from squib.contracts import ids
 from squib.contracts.guest import GuestConfig, Resume
@@ -81,8 +82,11 @@ def hostname(machine_id: str) -> str:
 
 
 def made_with(config: HostConfig, ground: Ground, driver: str, image: str) -> str:
-    """Names all that a machine has from this process: the guest's build, the image and the settings."""
+    """Names all that a machine has from this process: the guest's build, the image and the settings.
+
+    `image` as in MachineSpec: "host", or a path in a directory that is named by the image's digest.
+    """
     agents = {name: dict(options) for name, options in config.agents.items()}
     parts = (driver, ground.guest.name, agents, config.lease_seconds, config.guest_python)
-    places = (str(config.tools), image)
+    places = (str(config.tools), Path(image).parent.name)
     return hashlib.sha256(json.dumps([parts, places], sort_keys=True).encode()).hexdigest()[:16]

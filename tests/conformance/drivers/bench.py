@@ -42,8 +42,9 @@ class Bench:
 
     @property
     def config(self) -> HostConfig:
-        """Of hosts that may use the bench's snapshot."""
-        return replace(self.plain, image=self.image)
+        """Of hosts that may use the bench's snapshot: of an image, where there is one, as most are."""
+        there = (IMAGES / "images" / "names" / IMAGE).exists()
+        return replace(self.plain, image=IMAGE if there else self.image)
 
     @cached_property
     def plain(self) -> HostConfig:

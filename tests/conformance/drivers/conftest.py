@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -34,15 +34,6 @@ Run = Callable[..., Awaitable[TerminalResult]]
 )
 def driver_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def benches() -> Iterator[Callable[[str], Bench]]:
-    """The bench of a driver: made when it is first asked for."""
-    made: dict[str, Bench] = {}
-    yield lambda name: made[name] if name in made else made.setdefault(name, Bench(name))
-    for bench in made.values():
-        bench.close()
 
 
 @pytest.fixture
@@ -112,7 +103,7 @@ def frozen(bench: Bench, request: pytest.FixtureRequest) -> Frozen | None:
     if not bench.capability.emulated:
         return None
     stored: Stored = request.getfixturevalue("snapshot")
-    return stored.frozen(Bases(Images(bench.state), bench.image).default)
+    return stored.frozen(Bases(Images(bench.state), bench.config.image).default)
 
 
 @pytest.fixture

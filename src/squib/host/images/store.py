@@ -15,6 +15,7 @@ from pathlib import Path
 from squib.contracts import codec
 from squib.contracts.errors import Conflict, ImageError, InvalidRequest, NotFound
 from squib.contracts.image import Image, check_name, is_digest, is_name
+from squib.contracts.snapshot import Snapshot
 from squib.host import records
 from squib.host.layout import StateDir
 from squib.host.removal import remove_tree
@@ -62,6 +63,15 @@ class Workshop:
     def scratch(self) -> Path:
         """The /tmp of the steps."""
         return self.path / "scratch"
+
+
+def snapshot_images(state_dir: Path) -> list[tuple[str, str]]:
+    """Every snapshot's id, and the digest of the image that it needs to go on."""
+    found = []
+    for path in (state_dir / "snapshots").glob("snp-*/manifest.json"):
+        with contextlib.suppress(OSError, InvalidRequest):
+            found.append((path.parent.name, codec.loads(Snapshot, path.read_bytes(), lenient=True).image))
+    return found
 
 
 class Images:
@@ -175,6 +185,9 @@ class Images:
         using = sum(machine.spec.image == str(kept.rootfs) for machine in machines)
         if using:
             raise Conflict(f"{using} machines are made of {kept.image.name}", advice="Wait until they have ended.")
+        if names := [name for name, image in snapshot_images(self._state.root) if image == kept.image.digest]:
+            advice = f"Remove it first: 'squib snapshot rm {names[0]}'."
+            raise Conflict(f"the snapshot {names[0]} goes on in {kept.image.name}", advice=advice)
 
     def _load(self, digest: str) -> Kept:
         path = self.root / digest

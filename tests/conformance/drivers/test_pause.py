@@ -1,0 +1,147 @@
+"""A sandbox that is put to disk goes on where it was, also under the next process; meanwhile it has no memory."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squib.contracts import ids
+from squib.contracts.machine import MachinePhase
+from squib.contracts.sandbox import SandboxPhase, SandboxSpec
+from squib.gateway import Gateway
+from squib.host import Host, HostConfig, processes, ready
+from squib.host.snapshots import Stored
+from squib.orchestrator.local import LocalOrchestrator
+from tests import leaks
+from tests.conformance.drivers.bench import Bench
+from tests.conformance.drivers.conftest import KEY, Run
+
+#: A program whose state is in memory alone. It holds nothing of the workspace's open.
+COUNTER = """
+import os, signal, time
+os.chdir("/")
+count = 0
+def tell(*_):
+    with open("/tmp/count.new", "w") as file:
+        file.write(str(count))
+    os.replace("/tmp/count.new", "/tmp/count")
+signal.signal(signal.SIGUSR1, tell)
+if os.fork():
+    os._exit(0)
+os.setsid()
+open("/tmp/pid", "w").write(str(os.getpid()))
+while True:
+    count += 1
+    time.sleep(0.02)
+"""
+ASK = "rm -f /tmp/count; kill -USR1 $(cat /tmp/pid); until test -e /tmp/count; do sleep 0.01; done; cat /tmp/count"
+
+
+@pytest.fixture
+async def host(bench: Bench, snapshot: Stored) -> AsyncIterator[Host]:
+    async with Gateway({}) as gateway, Host(bench.config, gateway) as opened:
+        await opened._shelf.looked.wait()
+        yield opened
+
+
+def _sandbox() -> SandboxSpec:
+    return SandboxSpec(ids.new_id("sbx"), ids.new_id("task"))
+
+
+async def test_a_sandbox_goes_on_where_it_was(host: Host, bench: Bench, run: Run) -> None:
+    if not bench.capability.pause:
+        pytest.skip("its machines can't be suspended")
+    spec, orchestrator = _sandbox(), LocalOrchestrator(host)
+    before = await host.claim(spec)
+    await run(before, "echo work > file; echo memory > /tmp/file; hostname > /tmp/name")
+    epoch = (await ready.health(before, KEY)).epoch
+    assert await host.suspend(spec.id)
+    assert await host.suspend(spec.id), "it is suspended already"
+
+    asleep = await host.get(spec.id)
+    assert asleep is not None
+    assert (asleep.phase, await host.alive(asleep)) == (MachinePhase.SUSPENDED, True)
+    assert before.pid is not None
+    assert not processes.running(before.pid, before.pid_start)
+    assert [path for path in before.cgroups if Path(path).exists()] == []
+    assert [line for line in leaks.find(before.id) if not line.startswith("socket")] == []
+    found = await orchestrator.get(spec.id)
+    assert found is not None and found.phase is SandboxPhase.SUSPENDED
+    assert host._fleet.room == bench.config.max_machines
+
+    after = await host.resume(spec.id)
+    assert after is not None
+    assert (after.id, after.uid, after.expires_at) == (before.id, before.uid, before.expires_at)
+    assert await host.resume(spec.id) == after, "one that runs is given as it is"
+    said = await run(after, "cat file /tmp/file; hostname | cmp - /tmp/name && echo same; echo more >> file")
+    assert said.stdout == "work\nmemory\nsame\n"
+    assert (await ready.health(after, KEY)).epoch != epoch
+    assert not (Path(after.directory) / "frozen").exists()
+
+    assert await host.suspend(spec.id), "again"
+    assert await host.claim(spec) == await host.get(spec.id), "who claims it wakes it"
+    machine = await host.get(spec.id)
+    assert machine is not None
+    assert (await run(machine, "cat file")).stdout == "work\nmore\n"
+    await host.delete(spec.id)
+    assert leaks.find(machine.id) == []
+
+
+async def test_a_running_program_goes_on_or_keeps_its_sandbox_awake(host: Host, bench: Bench, run: Run) -> None:
+    spec = _sandbox()
+    machine = await host.claim(spec)
+    assert (await run(machine, ["python3", "-c", COUNTER])).exit_code == 0
+    first = int((await run(machine, ASK)).stdout)
+    if await host.suspend(spec.id):
+        resumed = await host.resume(spec.id)
+        assert resumed is not None
+        machine = resumed
+    assert int((await run(machine, ASK)).stdout) > first
+
+
+async def test_it_survives_the_end_of_squib(bench: Bench, snapshot: Stored, run: Run) -> None:
+    config = replace(bench.config, keep_machines=True)
+    spec, gone = _sandbox(), _sandbox()
+    async with Gateway({}) as gateway, Host(config, gateway) as host:
+        await host._shelf.looked.wait()
+        before = await host.claim(spec)
+        await host.claim(gone)
+        await run(before, "echo work > file")
+        assert await host.suspend(spec.id)
+        assert await host.suspend(gone.id)
+        damaged = await host.get(gone.id)
+        assert damaged is not None
+        _damage(Path(damaged.directory) / "frozen")
+    async with Gateway({}) as gateway, Host(bench.config, gateway) as host:
+        asleep = await host.get(spec.id)
+        assert asleep is not None and asleep.phase is MachinePhase.SUSPENDED
+        after = await host.resume(spec.id)
+        assert after is not None
+        assert after.uid == before.uid
+        assert (await run(after, "cat file")).stdout == "work\n"
+
+        assert await host.resume(gone.id) is None
+        lost = await LocalOrchestrator(host).get(gone.id)
+        assert lost is not None
+        assert lost.phase is SandboxPhase.LOST
+        assert "could not go on" in (lost.detail or "")
+    assert leaks.find(before.id, damaged.id) == []
+
+
+def _damage(frozen: Path) -> None:
+    """Cut off the largest file."""
+    largest = max((path for path in frozen.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    with largest.open("r+b") as file:
+        file.truncate(1000)
+
+
+async def test_what_can_not_be_suspended_runs_on(bench: Bench, host_config: HostConfig, run: Run) -> None:
+    if bench.capability.pause:
+        pytest.skip("its machines can be suspended")
+    async with Gateway({}) as gateway, Host(host_config, gateway) as host:
+        spec = _sandbox()
+        machine = await host.claim(spec)
+        assert not await host.suspend(spec.id)
+        assert await host.resume(spec.id) == machine
+        assert (await run(machine, "echo on")).stdout == "on\n"
