@@ -25,6 +25,7 @@ _FROZEN = (
     "squib.guest.routes.pty",
     "squib.guest.archive",
     "concurrent.futures.thread",
+    "encodings.idna",
 )
 #: Contract types of the first requests, each with a body by which the decoder's plan for it is made.
 _BODIES = {
