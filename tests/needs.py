@@ -14,7 +14,7 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _TOOLS = Path("/opt/squib-tools") if os.geteuid() == 0 else _CACHE / "squib-tools"
 #: Where `scripts/setup test` puts the agents' command lines: never in the checkout, which a sandbox may not read.
 TOOLS = Path(os.environ.get("SQUIB_TEST_TOOLS") or _TOOLS)
-#: A state directory with the image `python`, which `scripts/setup test` builds.
+#: A state directory with the image `python` and a kernel, which `scripts/setup test` makes.
 IMAGES = Path(os.environ.get("SQUIB_TEST_IMAGES") or "/var/tmp/squib-images")
 #: What a driver needs of this machine, for `needs`; the others need nothing.
 OF_DRIVER = {
@@ -94,9 +94,16 @@ def _podman() -> Lack | None:
 
 def _qemu() -> Lack | None:
     missing = [name for name in ("qemu-system-x86_64", "qemu-img") if shutil.which(name) is None]
-    return (
-        Lack(f"{missing[0]} is not installed (apt packages qemu-system-x86, qemu-utils)", True) if missing else None
-    )
+    if missing:
+        return Lack(f"{missing[0]} is not installed (apt packages qemu-system-x86, qemu-utils)", True)
+    if os.geteuid() != 0:
+        return Lack("machines of QEMU's need root", False)
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        return Lack(f"/dev/net/tun can't be opened: {error.strerror}", False)
+    found = IMAGES / "kernel" / "current" / "manifest.json"
+    return None if found.exists() else Lack(f"{found} is absent ('make setup-test' makes it)", True)
 
 
 def _image() -> Lack | None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Repo
+from tests.needs import IMAGES
 
 SQUIB = str(Path(sys.executable).parent / "squib")
 
@@ -69,6 +70,13 @@ class Instance:
         line = self.process.stdout.readline() if self.process.stdout else ""
         assert line, f"squib up did not start: {self.log()}"
         self.ready = json.loads(line)
+
+    def show_images(self) -> None:
+        """Let sandboxes be made of the images that set-up has built."""
+        self.state.mkdir(mode=0o711)
+        for name in ("images", "kernel"):
+            if (IMAGES / name).is_dir():
+                (self.state / name).symlink_to(IMAGES / name)
 
     def end(self, number: int = signal.SIGINT) -> int:
         """Send the signal and wait for the end; the exit status."""

@@ -85,6 +85,7 @@ class Bench:
 
 
 def show_images(state: Path) -> None:
-    """Let machines of that state directory be made of the images that set-up has built."""
-    if (IMAGES / "images").is_dir() and not (state / "images").exists():
-        (state / "images").symlink_to(IMAGES / "images")
+    """Let machines of that state directory be made of the images and the kernel that set-up has built."""
+    for name in ("images", "kernel"):
+        if (IMAGES / name).is_dir() and not (state / name).exists():
+            (state / name).symlink_to(IMAGES / name)
