@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from squib.gateway import Route
 from squib.host.drivers import registry
-from tests.conformance.escape.arena import PYTHON, Arena, arena
+from tests.conformance.drivers.bench import Bench
+from tests.conformance.escape.arena import PYTHON, Arena, arena, made_ready
 from tests.conformance.escape.attempts import neighbours, sockets
 from tests.conformance.escape.attempts.base import Attempt
 from tests.conformance.escape.upstream import Upstream, serving
@@ -91,17 +92,22 @@ def driver_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
+def bench(benches: Callable[[str], Bench], driver_name: str) -> Bench:
+    return made_ready(benches(driver_name))
+
+
+@pytest.fixture(scope="module")
 def upstream(driver_name: str) -> Iterator[Upstream]:
     with serving() as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(driver_name: str, upstream: Upstream) -> AsyncIterator[Arena]:
+async def place(driver_name: str, bench: Bench, upstream: Upstream) -> AsyncIterator[Arena]:
     folder = Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp"))
     folder.chmod(0o711)
     try:
-        async with arena(folder, driver_name, {"model": Route(upstream.url)}) as made:
+        async with arena(folder, driver_name, bench, {"model": Route(upstream.url)}) as made:
             yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,11 +18,10 @@ from squib.contracts.sandbox import SandboxSpec
 from squib.gateway import Gateway, Route
 from squib.host import Host, HostConfig
 from squib.link import GuestLink, guest_token
+from tests.conformance.drivers.bench import KEY, Bench
 from tests.conformance.escape.attempts.base import Bait, Neighbour
 from tests.conformance.escape.baits import Baits, laid_out
-from tests.needs import IMAGES
 
-KEY = b"escape-" * 5
 #: Where the guest's Python is: the host's own, or an image's.
 PYTHON = "/usr/bin/python3"
 _PACKAGE = "tests.conformance.escape.attempts"
@@ -127,21 +126,30 @@ def packed() -> bytes:
         return content.getvalue()
 
 
-def config(directory: Path, driver: str, **more: Any) -> HostConfig:
-    """A host's configuration for that driver in `directory`; with the image `python` where the driver needs one."""
-    if driver == "qemu":
-        (directory / "images").symlink_to(IMAGES / "images")
-        more["image"] = "python"
-    return HostConfig(directory, KEY, driver=driver, pool_size=0, **more)
+def made_ready(bench: Bench) -> Bench:
+    """Find out all that a bench tells, outside of an event loop."""
+    if bench.capability.emulated:
+        assert bench.stored.snapshot is not None
+    return bench
+
+
+def config(state: Path, driver: str, bench: Bench) -> HostConfig:
+    """A host's configuration for that driver: where booting is slow, its machines go on from the bench's snapshot."""
+    state.mkdir(mode=0o711)
+    bench.teach(state)
+    if not bench.capability.emulated:
+        return HostConfig(state, KEY, driver=driver, pool_size=0, image=bench.image)
+    (state / "snapshots").symlink_to(bench.stored.path.parent)
+    return HostConfig(state, KEY, driver=driver, pool_size=0, image=bench.config.image)
 
 
 @contextlib.asynccontextmanager
-async def arena(directory: Path, driver: str, routes: dict[str, Route] | None = None) -> AsyncIterator[Arena]:
-    """Make one in `directory`, which other users can traverse."""
+async def arena(
+    directory: Path, driver: str, bench: Bench, routes: dict[str, Route] | None = None
+) -> AsyncIterator[Arena]:
+    """Make one in `directory`, which other users can traverse. The bench has been `made_ready` before."""
     with laid_out(directory) as baits:
-        state = directory / "host"
-        state.mkdir(mode=0o711)
-        async with Gateway(routes or {}) as gateway, Host(config(state, driver), gateway) as host:
+        async with Gateway(routes or {}) as gateway, Host(config(directory / "host", driver, bench), gateway) as host:
             machine, neighbour = [
                 await host.claim(SandboxSpec(ids.new_id("sbx"), ids.new_id("task"))) for _ in range(2)
             ]

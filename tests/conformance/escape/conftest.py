@@ -2,14 +2,15 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from squib.host.drivers import registry
-from tests.conformance.escape.arena import Arena, arena
+from tests.conformance.drivers.bench import Bench
+from tests.conformance.escape.arena import Arena, arena, made_ready
 from tests.needs import OF_DRIVER
 
 
@@ -37,8 +38,13 @@ def wide_tmp(driver_name: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def bench(benches: Callable[[str], Bench], driver_name: str) -> Bench:
+    return made_ready(benches(driver_name))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def attacked(driver_name: str, wide_tmp: Path) -> AsyncIterator[Arena]:
+async def attacked(driver_name: str, bench: Bench, wide_tmp: Path) -> AsyncIterator[Arena]:
     """Two machines of the driver, the first of them in an attacker's hand."""
-    async with arena(wide_tmp, driver_name) as made:
+    async with arena(wide_tmp, driver_name, bench) as made:
         yield made

@@ -16,6 +16,7 @@ from squib.contracts.machine import Machine
 from squib.contracts.sandbox import SandboxSpec
 from squib.gateway import Route
 from squib.host import processes
+from tests.conformance.drivers.bench import Bench
 from tests.conformance.escape import levers
 from tests.conformance.escape.arena import PYTHON, Arena, arena
 from tests.conformance.escape.upstream import Upstream, serving
@@ -31,9 +32,10 @@ def upstream(driver_name: str) -> Iterator[Upstream]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def attacked(driver_name: str, wide_tmp: Path, upstream: Upstream) -> AsyncIterator[Arena]:
+async def attacked(driver_name: str, bench: Bench, wide_tmp: Path, upstream: Upstream) -> AsyncIterator[Arena]:
     """As in the other modules, with a way out: one route, to the upstream's folder /base."""
-    async with arena(wide_tmp, driver_name, {"model": Route(f"{upstream.url}/base", {"x-api-key": SECRET})}) as made:
+    routes = {"model": Route(f"{upstream.url}/base", {"x-api-key": SECRET})}
+    async with arena(wide_tmp, driver_name, bench, routes) as made:
         yield made
 
 

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conformance.escape.arena import arena, packed
+from tests.conformance.drivers.bench import Bench
+from tests.conformance.escape.arena import arena, made_ready, packed
 from tests.conformance.escape.attempts.base import Bait, Shown
 from tests.conformance.escape.attempts.runner import everything
 from tests.conformance.escape.baits import laid_out
@@ -42,8 +44,13 @@ def test_there_are_many_and_each_is_explained() -> None:
     assert len(_shown(Shown.USER)) + len(_shown(Shown.ROOT)) >= 50
 
 
-async def test_where_nothing_isolates_they_succeed(shared_tmp: Path) -> None:
-    async with arena(shared_tmp, "process") as open_to_all:
+@pytest.fixture
+def bench(benches: Callable[[str], Bench]) -> Bench:
+    return made_ready(benches("process"))
+
+
+async def test_where_nothing_isolates_they_succeed(shared_tmp: Path, bench: Bench) -> None:
+    async with arena(shared_tmp, "process", bench) as open_to_all:
         outcomes = await open_to_all.attack(_shown(Shown.USER))
         assert {name: o for name, o in outcomes.items() if o["outcome"] != "won"} == {}
         assert len(open_to_all.baits.asked) >= 4, "by path, by abstract name, by TCP and by UDP"
