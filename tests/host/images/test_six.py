@@ -5,6 +5,7 @@ SQUIB_TEST_IMAGES names a state directory; an image that is not there yet is bui
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from squib.host.images.store import Kept
 from squib.link import GuestLink, guest_token
 from tests.host.conftest import KEY, sandbox
 from tests.host.images.conftest import Watcher
+from tests.needs import OF_DRIVER
 
 STATE = os.environ.get("SQUIB_TEST_IMAGES")
 pytestmark = [
@@ -26,6 +28,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
+DRIVERS = ("bubblewrap", "container")
 Shell = Callable[[str], Awaitable[str]]
 
 
@@ -39,16 +42,18 @@ async def _image(name: str) -> Kept:
 
 @pytest.fixture
 async def sh(request: pytest.FixtureRequest, shared_tmp: Path) -> AsyncIterator[Shell]:
-    """Runs a command in a sandbox of the image, which must succeed; gives its output."""
-    image = await _image(request.param)
+    """Runs a command in a sandbox whose task names the image; it must succeed; gives its output."""
+    name, driver = request.param
+    image = await _image(name)
     (shared_tmp / "images").symlink_to(image.path.parent)
-    config = HostConfig(shared_tmp, KEY, driver="bubblewrap", pool_size=0, image=image.image.digest)
+    config = HostConfig(shared_tmp, KEY, driver=driver, pool_size=0)
     async with Gateway({}) as gateway, Host(config, gateway) as host:
-        machine = await host.claim(sandbox(memory=4096))
+        machine = await host.claim(replace(sandbox(memory=4096), image=name))
+        assert (machine.driver, machine.spec.image_name) == (driver, name)
         async with GuestLink(machine.endpoint, guest_token(KEY, machine.id), uid=machine.uid, timeout=1200) as link:
 
             async def run(command: str) -> str:
-                asked = TerminalRequest(f"set -e; {command}", env=image.image.environment, timeout_seconds=900)
+                asked = TerminalRequest(f"set -e; {command}", timeout_seconds=900)
                 done = await link.terminal(asked)
                 assert done.exit_code == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
                 return done.stdout + done.stderr
@@ -57,7 +62,9 @@ async def sh(request: pytest.FixtureRequest, shared_tmp: Path) -> AsyncIterator[
 
 
 def of(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("sh", [name], indirect=True)
+    """By each driver that works with an image's files as they lie."""
+    needs = [pytest.param((name, driver), marks=pytest.mark.needs(*OF_DRIVER[driver])) for driver in DRIVERS]
+    return pytest.mark.parametrize("sh", needs, indirect=True, ids=DRIVERS)
 
 
 @of("agent")

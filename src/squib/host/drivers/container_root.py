@@ -68,7 +68,7 @@ def _make(path: Path, entries: Sequence[view.Link | view.Bind], copied: Path | N
         draft = Path(scratch, "root")
         view.build(draft, entries, (*_DIRECTORIES, config.home, config.workspace), {})
         if copied is not None:
-            (draft / "etc").rmdir()
+            remove_tree(draft / "etc")
             _copy(copied, draft / "etc")
             (folder / _MARKER).write_text(str(copied.parent))
         for place_name in _PLACES:
