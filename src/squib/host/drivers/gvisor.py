@@ -50,7 +50,10 @@ class GvisorDriver:
 
     def recall(self) -> Capability | None:
         """What an earlier probe of these very programs on this kernel found, if it worked."""
-        known = recall.recall(self._ground.state, self.name, self._key()) if self._runsc.path else None
+        try:
+            known = recall.recall(self._ground.state, self.name, self._key()) if self._runsc.path else None
+        except SquibError:  # the default image is not there: the probe says so
+            return None
         if known is None:
             return None
         self._found = Found(*known)
@@ -171,5 +174,6 @@ class GvisorDriver:
             *recall.kernel(),
             *(recall.fingerprint(Path(path)) for path in programs),
             str(self._ground.python),
+            self._ground.bases.default.image,
             str(os.geteuid()),
         ]

@@ -1,8 +1,6 @@
 """Whether gVisor works here: a machine is booted, looks at what is held against it, is frozen and goes on."""
 
 import asyncio
-import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,12 @@ from squib.contracts import ids
 from squib.contracts.errors import DriverUnavailable, InfrastructureError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Machine, MachineSpec
-from squib.host import cgroups, interpreters, machines, processes, seccomp
-from squib.host.drivers import gvisor_bundle, gvisor_frozen, gvisor_runsc, gvisor_start, sandbox
+from squib.host import cgroups, interpreters, machines, processes
+from squib.host.drivers import gvisor_bundle, gvisor_frozen, gvisor_runsc, gvisor_start, sandbox, trial
 from squib.host.drivers.base import Frozen
 from squib.host.drivers.gvisor_runsc import Runsc
 from squib.host.ground import Ground, console_tail, vacate
+from squib.host.interpreters import Finding
 from squib.host.layout import MachineDir
 from squib.host.removal import remove_tree
 
@@ -45,7 +44,7 @@ print("{_WENT_ON}")
 class Found:
     """What works."""
 
-    python: str  # runs the guest in a machine made of the host's own programs
+    python: str  # runs the guest in a machine of the default image
     version: str  # runsc's
     boot_ms: float  # until the check had run
     freezes: bool  # whether it really went on from frozen memory
@@ -53,11 +52,15 @@ class Found:
 
 async def look(ground: Ground, runsc: Runsc, limits: cgroups.Limits) -> Found:
     """Find out by booting a machine. Raises DriverUnavailable."""
-    version = await _preconditions(ground, runsc)
-    trouble = "there is no Python where the sandbox could see it"
-    for python in interpreters.candidates(ground.python):
+    trial.check_ground(ground, "gVisor (runsc)", runsc.path, INSTALL)
+    version = await runsc.version()
+    if gvisor_runsc.too_old(version):
+        raise DriverUnavailable(f"runsc {version} is too old", advice=INSTALL)
+    trial.system_call_filter(gvisor_bundle.system_call_filter)
+    base, trouble = ground.bases.default, trial.NO_PYTHON
+    for python in (base.python,) if base.python else interpreters.candidates(ground.python):
         try:
-            boot_ms, freezes = await _try(ground, runsc, limits, python)
+            boot_ms, freezes = await _try(ground, runsc, limits, base.image, python)
         except (InfrastructureError, TimeoutError) as error:
             trouble = str(error) or f"nothing happened for {gvisor_start.BOOT_SECONDS:.0f} s"
         else:
@@ -67,34 +70,12 @@ async def look(ground: Ground, runsc: Runsc, limits: cgroups.Limits) -> Found:
 
 def advice(trouble: str) -> str:
     """What to do about it."""
-    for pattern, what in _ADVICE:
-        if re.search(pattern, trouble):
-            return what
-    return "That is gVisor's own answer: look there for the cause."
+    return trial.advise(trouble, _ADVICE, "That is gVisor's own answer: look there for the cause.")
 
 
-async def _preconditions(ground: Ground, runsc: Runsc) -> str:
-    """What can be seen without a boot. Gives runsc's version. Raises DriverUnavailable."""
-    if not runsc.path:
-        raise DriverUnavailable("gVisor (runsc) is not installed", advice=INSTALL)
-    if os.geteuid() == 0 and not ground.uids:
-        raise DriverUnavailable("gVisor must not run as root", advice="Give the host a range of user ids.")
-    version = await runsc.version()
-    if gvisor_runsc.too_old(version):
-        raise DriverUnavailable(f"runsc {version} is too old", advice=INSTALL)
-    try:
-        gvisor_bundle.system_call_filter()
-    except seccomp.Unavailable as error:
-        raise DriverUnavailable(
-            f"no system call filter can be made: {error}",
-            advice="Install libseccomp (apt-get install libseccomp2).",
-        ) from error
-    return version
-
-
-async def _try(ground: Ground, runsc: Runsc, limits: cgroups.Limits, python: str) -> tuple[float, bool]:
+async def _try(ground: Ground, runsc: Runsc, limits: cgroups.Limits, image: str, python: str) -> tuple[float, bool]:
     """Boot a machine that runs nothing but the check, then freeze it. Raises InfrastructureError or TimeoutError."""
-    spec = MachineSpec(ids.new_id("mch"))
+    spec = MachineSpec(ids.new_id("mch"), image=image)
     place = ground.state.machine(spec.id)
     config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")
     beginning = gvisor_start.Beginning(config, gvisor_bundle.arguments(python, f"{sandbox.CONFIG}/check.py"), limits)
@@ -103,7 +84,8 @@ async def _try(ground: Ground, runsc: Runsc, limits: cgroups.Limits, python: str
         async with machines.holding(ground, "gvisor", spec, place.root) as draft:
             gvisor_bundle.leave(place.config / "check.py", _PROGRAM.encode())
             machine = await gvisor_start.start(ground, runsc, draft, beginning)
-            _judge(python, await _said(machine, place))
+            if trouble := trial.judge(python, await _said(machine, place), _confined):
+                raise InfrastructureError(trouble)
             boot_ms = (time.perf_counter() - began) * 1000
             why_not = await _freeze(runsc, machine, place)
             await vacate(ground, machine)
@@ -116,15 +98,9 @@ async def _try(ground: Ground, runsc: Runsc, limits: cgroups.Limits, python: str
     return boot_ms, not why_not
 
 
-def _judge(python: str, said: str) -> None:
-    """Raises InfrastructureError where the check has found what must not be."""
-    finding = interpreters.parse(said.encode())
-    if finding is None:
-        raise InfrastructureError(said or "the machine ended without a word")
-    if finding.capabilities or not finding.filtered:
-        raise InfrastructureError(f"the machine is not confined: {finding}")
-    if not finding.recent:
-        raise InfrastructureError(f"{python} is older than 3.11")
+def _confined(finding: Finding) -> bool:
+    """Whether gVisor's kernel shows what it must: it says nothing of new privileges."""
+    return finding.capabilities == 0 and finding.filtered
 
 
 async def _said(machine: Machine, place: MachineDir) -> str:
