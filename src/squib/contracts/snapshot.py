@@ -47,7 +47,7 @@ class Snapshot:
     machine_id: str  # of the frozen machine, to whose token the guest answers until it is told another
     made_with: str  # names the settings that the guest was started with
     created_at: float  # seconds since 1970
-    size: int  # bytes of all parts
+    size: int  # bytes that its parts take on the disk: most of a memory or a drive is holes
     parts: tuple[Part, ...] = ()
     thaw: str | None = None  # the name of the file that the guest waits for before it listens again
     version: int = MANIFEST_VERSION

@@ -112,7 +112,8 @@ class Fleet:
         machine = await driver.create(spec, directory, config)
         await self.open_gateway(machine)
         with cgroups.yielding(machine.cgroups, yielding):
-            await ready.wait(machine, driver, self.config.key)
+            seconds = ready.PATIENT_SECONDS if yielding else ready.READY_SECONDS
+            await ready.wait(machine, driver, self.config.key, seconds=seconds)
         return machine
 
     async def go_on(self, spec: MachineSpec, driver: Driver, frozen: Frozen, *, yielding: bool = False) -> Machine:

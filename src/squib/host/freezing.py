@@ -12,7 +12,7 @@ from squib.host import making, ready
 from squib.host.drivers.base import Driver, Freezing
 from squib.host.layout import MachineDir
 
-FREEZE_SECONDS = 60.0  # for the guest to let go of what it holds
+FREEZE_SECONDS = 300.0  # for the guest to let go of what it holds
 
 
 def able(driver: Driver) -> Freezing:

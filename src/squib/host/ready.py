@@ -13,7 +13,8 @@ from squib.host.drivers.base import Driver
 from squib.host.ground import console_tail
 from squib.link import GuestLink, guest_token
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
+PATIENT_SECONDS = 300.0  # for machines that nobody waits for, and that give way to others
 ANSWER_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
 
@@ -39,11 +40,13 @@ async def answers(machine: Machine, key: bytes, *, known_as: str | None = None) 
     return True
 
 
-async def wait(machine: Machine, driver: Driver, key: bytes, *, known_as: str | None = None) -> None:
-    """Return once the guest answers. Raises SandboxLost if it ends first, InfrastructureError after READY_SECONDS."""
+async def wait(
+    machine: Machine, driver: Driver, key: bytes, *, known_as: str | None = None, seconds: float = READY_SECONDS
+) -> None:
+    """Return once the guest answers. Raises SandboxLost if it ends first, InfrastructureError after `seconds`."""
     socket = Path(machine.endpoint.removeprefix("unix:"))
     try:
-        async with asyncio.timeout(READY_SECONDS):
+        async with asyncio.timeout(seconds):
             await _either(watch.appears(socket), processes.ended(machine.pid or 0))
             await _first_answer(machine, driver, key, known_as)
     except TimeoutError as error:

@@ -73,7 +73,6 @@ class Bench:
             shutil.copy(path, state)
 
     def close(self) -> None:
-        (self.state / "images").unlink(missing_ok=True)
         shutil.rmtree(self.state, ignore_errors=True)
 
     async def _probe(self) -> Capability:
@@ -85,7 +84,7 @@ class Bench:
 
 
 def show_images(state: Path) -> None:
-    """Let machines of that state directory be made of the images and the kernel that set-up has built."""
+    """Let machines of that state directory be made of the images, and of the kernel, that set-up has made."""
     for name in ("images", "kernel"):
         if (IMAGES / name).is_dir() and not (state / name).exists():
             (state / name).symlink_to(IMAGES / name)

@@ -23,7 +23,7 @@ from squib.host.images.runner import Progress
 from squib.host.making import Order
 from squib.host.removal import remove_tree
 from squib.host.snapshots import judge
-from squib.host.snapshots.store import Snapshots, Stored, take_over
+from squib.host.snapshots.store import Snapshots, Stored, on_disk, take_over
 
 STEPS = ("boot", "warm up", "freeze", "digest")
 WARMUP_SECONDS = 900.0  # each command
@@ -68,7 +68,7 @@ async def _freeze(
     progress.step(STEPS[0], 1, len(STEPS))
     async with _machine(config, ground, order) as machine:
         fabric = await freezing.able(driver).fabric(machine.spec)
-        await ready.wait(machine, driver, config.key)
+        await ready.wait(machine, driver, config.key, seconds=ready.PATIENT_SECONDS)
         progress.step(STEPS[1], 2, len(STEPS))
         await _warm_up(machine, config.key, base, progress)
         progress.step(STEPS[2], 3, len(STEPS))
@@ -88,7 +88,7 @@ async def _freeze(
             machine_id=machine.id,
             made_with=judge.made_with(config, ground, driver.name, base.image),
             created_at=time.time(),
-            size=sum(part.size for part in found),
+            size=await asyncio.to_thread(on_disk, parts),
             parts=found,
             thaw=thaw,
         )

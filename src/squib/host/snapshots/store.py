@@ -174,20 +174,34 @@ def take_over(root: Path) -> tuple[Part, ...]:
         for folder, folders, names, handle in os.fwalk(root, follow_symlinks=False):
             if any(stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode) for name in folders):
                 raise OSError(f"there are links in {folder}")
+            ours = _is_ours(handle)
             os.fchown(handle, os.geteuid(), os.getegid())
             os.fchmod(handle, 0o711)
             for name in sorted(names):
-                parts.append(_take_file(handle, name, str(Path(folder, name).relative_to(root))))
+                parts.append(_take_file(handle, name, str(Path(folder, name).relative_to(root)), linked=ours))
     except OSError as error:
         raise InfrastructureError(f"the frozen machine can't be taken over: {error}") from error
     return tuple(sorted(parts, key=lambda part: part.name))
 
 
-def _take_file(folder: int, name: str, path: str) -> Part:
+def on_disk(root: Path) -> int:
+    """Bytes that the files below `root` take: most of a drive or a memory is holes."""
+    return sum(
+        os.lstat(name, dir_fd=handle).st_blocks * 512 for _, _, names, handle in os.fwalk(root) for name in names
+    )
+
+
+def _is_ours(folder: int) -> bool:
+    """Whether nobody else could have put a link there, to a file that is not to be read by all."""
+    found = os.fstat(folder)
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _take_file(folder: int, name: str, path: str, *, linked: bool) -> Part:
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     with open(file, "rb") as content:
         found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        if not stat.S_ISREG(found.st_mode) or (found.st_nlink != 1 and not linked):
             raise OSError(f"{path} is no plain file of its own")
         os.fchown(file, os.geteuid(), os.getegid())
         os.fchmod(file, 0o444)
