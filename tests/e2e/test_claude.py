@@ -24,11 +24,18 @@ SCRIPT = (
         Step(text="Greetings end with an exclamation mark now."),
     ),
 )
+#: The host's own programs, and an image.
+KINDS = [
+    pytest.param(driver, image, marks=pytest.mark.needs(*OF_DRIVER[driver], *(["image"] if image else [])))
+    for driver, image in (("bubblewrap", None), ("gvisor", "python"))
+]
 
 
 @pytest.mark.needs("git", "claude")
-@pytest.mark.parametrize("driver", [pytest.param(d, marks=pytest.mark.needs(*of)) for d, of in OF_DRIVER.items()])
-async def test_claude_edits_a_project_and_the_key_stays_outside(repo, tools_dir: Path, driver: str):
+@pytest.mark.parametrize(("driver", "image"), KINDS)
+async def test_claude_edits_a_project_and_the_key_stays_outside(
+    repo, tools_dir: Path, driver: str, image: str | None
+):
     async with ModelServer(SCRIPT, key=KEY) as model:
         provider = {
             "SQUIB_PROVIDERS__ANTHROPIC__BASE_URL": model.url,
@@ -36,8 +43,10 @@ async def test_claude_edits_a_project_and_the_key_stays_outside(repo, tools_dir:
             "SQUIB_SANDBOX__TOOLS": str(tools_dir),
         }
         with instance("--sandbox", driver, **provider) as squib:
+            squib.show_images()
             await asyncio.to_thread(squib.start)
-            done = await asyncio.to_thread(squib, "run", "Be cheerful", "--repo", ".", "--keep", "5m", cwd=repo.path)
+            run = ["run", "Be cheerful", "--repo", ".", "--keep", "5m", *(["--image", image] if image else [])]
+            done = await asyncio.to_thread(squib, *run, cwd=repo.path)
             assert "Hello, you!" in done.out
             task = (await asyncio.to_thread(squib, "list", "--json")).json
             assert (task["state"], task["spec"]["agent"]) == ("idle", "claude")
