@@ -65,7 +65,7 @@ async def test_a_jail(programs: Programs, jail: Jail, namespace: Path) -> None:
         assert (proc / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
         assert b"SECRET" not in (proc / "environ").read_bytes()
         assert "Max open files            300" in (proc / "limits").read_text()
-        assert not (proc / "root/tmp").exists()
+        assert not (proc / "root/var").exists()
         assert jail.pid_file.read_text() == str(process.pid)
         with pytest.raises(VmmRefused, match="No such file"):
             await client.put_boot(models.BootSource("/etc/passwd"))
@@ -85,7 +85,8 @@ def check_root(jail: Jail) -> None:
 @pytest.mark.needs("root")
 async def test_a_jail_with_processes_of_its_own(programs: Programs, jail: Jail) -> None:
     prepare(jail)
-    assert ended(*Jailer(jail, UID, UID, cgroup_version=1, new_pid_ns=True).argv(programs.jailer)) == (0, "")
+    async with started(Jailer(jail, UID, UID, cgroup_version=1, new_pid_ns=True).argv(programs.jailer)) as jailer:
+        assert await jailer.wait() == 0
     async with detached(jail) as pid:
         assert facts(pid)["NSpid"].split() == [str(pid), "1"]
 

@@ -1,10 +1,10 @@
 """What a machine is here: the guest's zipapp under bubblewrap, in the VMM's network namespace and as its user.
 
-A machine's initramfs has `squib/guest.pyz` and `squib/guest.json`; without them the machine is an idle one. Its root
-is the system's own /usr. What it has in /workspace and in its home is on its writable drive: unpacked from there when
-it starts, and packed into it when it pauses. What it has in /run is its memory: packed into the memory file of a
-snapshot. So a machine that is restored has its files again, but no process of before: its guest boots anew, with the
-configuration, and thus the identity, of the machine that was frozen.
+A machine's initramfs has `squib/guest.pyz`, `squib/guest.json` and, it may be, `squib/filter`, a system call filter;
+without them the machine is an idle one. Its root is the system's own /usr. What it has in /workspace and in its home
+is on its writable drive: unpacked from there when it starts, and packed into it when it pauses. What it has in /run
+is its memory: packed into the memory file of a snapshot. So a machine that is restored has its files again, but no
+process of before: its guest boots anew, with the configuration and the identity of the machine that was frozen.
 """
 
 import asyncio
@@ -20,12 +20,14 @@ from typing import Any
 from squib.testing.firecracker import cpio
 from squib.testing.firecracker.fault import Fault
 
-_PYZ, _CONFIG = "squib/guest.pyz", "squib/guest.json"
+_PYZ, _CONFIG, _FILTER = "squib/guest.pyz", "squib/guest.json", "squib/filter"
 _MARK = b"squib stand-in\n"
 _HEAD = 4096  # bytes before a packed archive
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "etc")
 _USER = "1000"
+_STILL = "TtZX"  # stopped, or ended (proc(5), stat)
+_PAUSE = 0.001  # seconds
 
 
 class Guest:
@@ -43,18 +45,17 @@ class Guest:
         if _PYZ not in found or _CONFIG not in found:
             return
         self._clear()
-        for name, content in (("guest.pyz", found[_PYZ]), ("config/guest.json", found[_CONFIG])):
-            path = self._run / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
+        for name, inside in ((_PYZ, "guest.pyz"), (_CONFIG, "config/guest.json"), (_FILTER, "filter")):
+            if name in found:
+                path = self._run / inside
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(found[name])
         await self._start(drives)
 
     async def resume(self, drives: Sequence[dict[str, Any]]) -> None:
         """Let it go on: from where it is paused, or from the snapshot that was loaded. Raises Fault."""
         if self._process is not None:
-            for pid in self._processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+            _send([pid for pid, _ in self._processes()], signal.SIGCONT)
         elif self._memory is not None and packed(self._memory):
             self._clear()
             await _unpack(self._memory, self._run)
@@ -65,12 +66,9 @@ class Guest:
         """Stop every process of it, and have its drive say what it has written."""
         if self._process is None:
             return
-        stopped: set[int] = set()
-        while fresh := set(self._processes()) - stopped:  # a process that was forked meanwhile is found next
-            for pid in fresh:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-            stopped |= fresh
+        while runs := [pid for pid, state in self._processes() if state not in _STILL]:
+            _send(runs, signal.SIGSTOP)  # and once more, should one of them have forked meanwhile
+            await asyncio.sleep(_PAUSE)
         if (drive := _writable(drives)) is not None:
             await _pack(self._drive, drive)
 
@@ -115,9 +113,13 @@ class Guest:
         for path in (self._run / "state", *(self._drive / name for name in ("workspace", "home", "tmp"))):
             path.mkdir(exist_ok=True)
         try:
-            with (self._run.parent / "console.log").open("ab") as console:
+            with contextlib.ExitStack() as stack:
+                console = stack.enter_context((self._run.parent / "console.log").open("ab"))
+                passed = [stack.enter_context(path.open("rb")) for path in self._run.glob("filter")]
+                numbers = [file.fileno() for file in passed]
+                argv = [*self._argv(), *(word for number in numbers for word in ("--seccomp", str(number)))]
                 self._process = await asyncio.create_subprocess_exec(
-                    *self._argv(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/"
+                    *argv, *self._guest(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=numbers
                 )
         except OSError as error:
             raise Fault(f"Start microvm error: the stand-in can't start its guest: {error}") from error
@@ -139,22 +141,33 @@ class Guest:
         argv += ["--bind", str(self._run / "state"), "/run/squib/state"]
         argv += ["--ro-bind", str(self._run / "config"), "/run/squib/config"]
         argv += ["--ro-bind", str(self._run / "guest.pyz"), "/opt/squib/guest.pyz"]
-        argv += ["--clearenv", "--setenv", "PATH", _PATH, "--setenv", "HOME", "/home/agent", "--", self._python]
-        return [*argv, "-I", "-S", "/opt/squib/guest.pyz", "serve", "--config", "/run/squib/config/guest.json"]
+        return [*argv, "--clearenv", "--setenv", "PATH", _PATH, "--setenv", "HOME", "/home/agent"]
 
-    def _processes(self) -> list[int]:
-        """The outermost process and all that descends from it."""
+    def _guest(self) -> list[str]:
+        config = "/run/squib/config/guest.json"
+        return ["--", self._python, "-I", "-S", "/opt/squib/guest.pyz", "serve", "--config", config]
+
+    def _processes(self) -> list[tuple[int, str]]:
+        """The outermost process and all that descends from it, each with the kernel's letter for what it does."""
         assert self._process is not None
+        states: dict[int, str] = {}
         children: dict[int, list[int]] = {}
         for path in Path("/proc").iterdir():
             if path.name.isdecimal():
                 with contextlib.suppress(OSError):
                     fields = (path / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                    states[int(path.name)] = fields[0]
                     children.setdefault(int(fields[1]), []).append(int(path.name))
-        found = [self._process.pid]
+        found = [self._process.pid] if self._process.pid in states else []
         for pid in found:
             found += children.get(pid, [])
-        return found
+        return [(pid, states[pid]) for pid in found]
+
+
+def _send(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def packed(path: Path) -> bool:

@@ -1,9 +1,9 @@
 """The process that stands in for the jailer: it makes the jail as the real one does, and becomes the VMM in it.
 
 One thing is different: the program is no static binary, so that the jail's own mount namespace also has the host's
-/usr (and /proc, for the guest's sandbox) in it, read-only. On disk they are empty directories in the jail's root. And
-where the VMM's network has a tap whose network has room for two, the other one's address, which a real machine would
-answer to, is the loopback's: the guest's process answers there.
+/usr (and /proc, for the guest's sandbox) in it, read-only. On disk these are empty directories in the jail's root, as
+is /tmp. And where the VMM's network has a tap whose network has room for two, the other one's address, to which a
+real machine would answer, is the loopback's: the guest's process answers there.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ def _enclose(root: Path, uid: int, gid: int) -> None:
 
 def _furnish() -> None:
     """What the stand-in needs and the real one does not, mounted at the present directory."""
-    for name in ("usr", "proc", "dev", "etc"):
+    for name in ("usr", "proc", "dev", "etc", "tmp"):
         Path(name).mkdir(exist_ok=True)
     for name in _TOP:
         outside = Path("/", name)
