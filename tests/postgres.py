@@ -49,9 +49,7 @@ class Server:
         return self._admin.set(database=database).render_as_string(hide_password=False)
 
     def execute(self, statement: str) -> None:
-        """Run a statement as the one who may do anything; a server that was ended meanwhile is started again."""
-        if self._process is not None and self._process.poll() is not None:
-            self.start()
+        """Run a statement as the one who may do anything."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)
 
