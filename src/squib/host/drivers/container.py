@@ -31,6 +31,7 @@ from squib.host.layout import MachineDir
 
 log = structlog.get_logger(__name__)
 BOOT_SECONDS = 30.0
+_PAUSES = (0.001, 0.01, 0.1, 1.0)  # seconds
 _ADVICE = (
     (r"not installed", "Install Podman (apt-get install podman runc), or Docker."),
     (r"[Pp]ermission denied.*docker.*sock|connect to the Docker daemon", "Start Docker, and join the group docker."),
@@ -103,8 +104,7 @@ class ContainerDriver:
         with contextlib.suppress(OSError, ValueError):  # without that file, no engine was asked for it
             engine = Engine.load(_engine_file(machine).read_bytes())
             await engine.remove(machine.id)
-        await vacate(self._ground, machine)
-        self._remove_groups(machine)
+        await self._vacate(machine)
 
     def bounds(self, spec: MachineSpec) -> Limits:
         """What was asked for: beside the guest there is only Podman's watcher, which is small."""
@@ -205,21 +205,26 @@ class ContainerDriver:
                 group.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _remove_groups(self, machine: Machine) -> None:
-        """Remove what `_prepare_groups` made; the installation's own go with the last machine."""
-        for path in machine.cgroups[:1]:
-            for group in cgroups.in_all(cgroups.from_top(path)):
-                cgroups.remove((str(group),))
-                if group.parent not in self._ground.groups.places:
-                    with contextlib.suppress(OSError):
-                        group.parent.rmdir()
+    async def _vacate(self, machine: Machine) -> None:
+        """Give back what it held, the groups that `_prepare_groups` made included. Raises InfrastructureError."""
+        await vacate(self._ground, machine)
+        groups = cgroups.in_all(cgroups.from_top(machine.cgroups[0])) if machine.cgroups else []
+        for pause in _PAUSES:  # a process leaves its groups a moment after it has ended
+            if cgroups.remove(tuple(map(str, groups))):
+                break
+            await asyncio.sleep(pause)
+        else:
+            raise InfrastructureError(f"control groups of {machine.id} are still in use")
+        for above in {group.parent for group in groups} - set(self._ground.groups.places):
+            with contextlib.suppress(OSError):  # it has other machines' groups
+                above.rmdir()
 
     async def _undo(self, engine: Engine, draft: Machine) -> None:
         try:
             await engine.remove(draft.id)
+            await self._vacate(draft)
         except InfrastructureError as error:
             log.error("a container can't be removed yet", machine=draft.id, error=error.detail)
-        self._remove_groups(draft)
 
     async def _sweep(self, engine: Engine) -> None:
         """Once: remove containers of ours whose machine has no directory any more, and images' old skeletons."""
