@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from squib.link import GuestLink, guest_token
 from tests.conformance.drivers.bench import KEY, Bench
 from tests.conformance.escape.attempts.base import Bait, Neighbour
 from tests.conformance.escape.baits import Baits, laid_out
+from tests.conformance.escape.upstream import Upstream
 
 #: Where the guest's Python is: the host's own, or an image's.
 PYTHON = "/usr/bin/python3"
+#: What the gateway adds to requests.
+SECRET = "sk-of-the-host-0123456789"
 _PACKAGE = "tests.conformance.escape.attempts"
 _CLOSED = (
     *("/", "/usr", "/usr/bin", "/usr/local/bin", "/etc", "/dev", "/opt", "/opt/squib", "/run", "/run/squib", "/sys"),
@@ -59,6 +62,7 @@ class Arena:
     machine: Machine
     neighbour: Machine
     neighbours_port: int = 0
+    upstream: Upstream = field(default_factory=Upstream)  # where the gateway leads
 
     def link(self, machine: Machine, **options: Any) -> GuestLink:
         """To that machine's guest."""
@@ -91,7 +95,7 @@ class Arena:
             closed=_CLOSED,
             own_kernel=self.host.capability.own_kernel,
             guest=guest,
-            secrets=(KEY.decode(), guest_token(KEY, self.machine.id), self.baits.secret),
+            secrets=(KEY.decode(), guest_token(KEY, self.machine.id), self.baits.secret, SECRET),
             neighbour=Neighbour(
                 self.neighbour.directory,
                 self.neighbour.pid or 0,

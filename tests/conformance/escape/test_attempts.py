@@ -13,10 +13,10 @@ from squib.host import processes
 from tests.conformance.escape.arena import Arena
 from tests.conformance.escape.attempts.runner import everything
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def outcomes(attacked: Arena) -> AsyncIterator[dict[str, dict[str, Any]]]:
     """What became of all attempts, made one after the other in one machine."""
     yield await attacked.attack(everything())

@@ -2,41 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 
 from squib.contracts import ids
 from squib.contracts.errors import GuestUnreachable
 from squib.contracts.machine import Machine
 from squib.contracts.sandbox import SandboxSpec
-from squib.gateway import Route
 from squib.host import processes
-from tests.conformance.drivers.bench import Bench
 from tests.conformance.escape import levers
-from tests.conformance.escape.arena import PYTHON, Arena, arena
-from tests.conformance.escape.upstream import Upstream, serving
+from tests.conformance.escape.arena import PYTHON, SECRET, Arena
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-SECRET = "sk-of-the-host-0123456789"
-
-
-@pytest.fixture(scope="module")
-def upstream(driver_name: str) -> Iterator[Upstream]:
-    with serving() as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def attacked(driver_name: str, bench: Bench, wide_tmp: Path, upstream: Upstream) -> AsyncIterator[Arena]:
-    """As in the other modules, with a way out: one route, to the upstream's folder /base."""
-    routes = {"model": Route(f"{upstream.url}/base", {"x-api-key": SECRET})}
-    async with arena(wide_tmp, driver_name, bench, routes) as made:
-        yield made
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def _another(attacked: Arena) -> Machine:
@@ -44,7 +23,9 @@ async def _another(attacked: Arena) -> Machine:
     return await attacked.host.claim(SandboxSpec(ids.new_id("sbx"), ids.new_id("task")))
 
 
-async def test_the_gateway_leads_nowhere_but_below_its_routes(attacked: Arena, upstream: Upstream) -> None:
+async def test_the_gateway_leads_nowhere_but_below_its_routes(attacked: Arena) -> None:
+    upstream = attacked.upstream
+    upstream.asked.clear()
     port = attacked.baits.port
     requests = levers.payloads("127.0.0.1", port, "model")
     asked = await attacked.run([PYTHON, "-c", levers.SPEAK], stdin=json.dumps(requests))
