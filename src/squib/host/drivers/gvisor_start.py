@@ -41,10 +41,11 @@ async def start(ground: Ground, runsc: Runsc, draft: Machine, what: Beginning) -
     cgroups.limit(draft.cgroups, what.limits)
     program = Program([*APART, *runsc.command(state(draft), *command)], disk=_UNBOUNDED)
     machine = machines.run(ground, draft, program)
-    await asyncio.wait_for(processes.ended(machine.pid or 0), BOOT_SECONDS)
     try:
+        async with asyncio.timeout(BOOT_SECONDS):
+            await processes.ended(machine.pid or 0)
         pid = _kernel(draft)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:  # TimeoutError is an OSError
         detail = console_tail(place.root) or "it said nothing"
         raise InfrastructureError(f"gVisor did not start: {detail}") from error
     return replace(machine, pid=pid, pid_start=processes.start_time(pid))
