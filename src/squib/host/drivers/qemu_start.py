@@ -238,7 +238,7 @@ def opened(path: Path, what: str, *, write: bool = False) -> Iterator[int]:
 @contextlib.contextmanager
 def in_memory(content: bytes, *, write: bool = False) -> Iterator[int]:
     """A descriptor of a file that is only in memory, closed at the end."""
-    descriptor = os.memfd_create("squib-file", os.MFD_CLOEXEC)
+    descriptor = os.memfd_create("machine-file", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)

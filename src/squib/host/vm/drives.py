@@ -60,7 +60,7 @@ async def freeze(machine: Path, target: Path, size: int, *, keep: bool) -> None:
     if keep:
         await asyncio.to_thread(copy_sparsely, current, top)
     else:
-        _link(current, top)
+        await asyncio.to_thread(shutil.move, current, top)
     await _run("qemu-img", "create", "-q", "-f", "qcow2", str(target / _EMPTY), f"{size}M")
     (target / _TABLE).write_text(json.dumps(len(below) + 1))
 

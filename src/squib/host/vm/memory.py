@@ -17,7 +17,7 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 CONTENT, MAP = "memory", "memory.map"
-_NAME = "squib-memory"
+_NAME = "machine-memory"
 _MAPPED = re.compile(rf"^([0-9a-f]+)-[0-9a-f]+ rw.. 00000000 .*/memfd:{_NAME} ", re.M)
 _PAGE = os.sysconf("SC_PAGESIZE")
 _PIECE = 4 * _PAGE
