@@ -105,6 +105,18 @@ def test_leftovers_are_removed(tmp_path: Path) -> None:
     first.close()
 
 
+def test_what_another_has_put_in_a_files_place_is_not_read(ring: Ring, tmp_path: Path) -> None:
+    _fill(ring, 600)
+    ring.release()
+    first, second, *_ = sorted((tmp_path / "ring").iterdir())
+    first.write_bytes(b"short")
+    second.rename(tmp_path / "elsewhere")
+    second.symlink_to(tmp_path / "elsewhere")
+    ring.reclaim()
+    seen, lost = _drain(ring, Cursor(0))
+    assert lost == [(1, seen[0] - 1)] and seen[-1] == 600
+
+
 class Readers(RuleBasedStateMachine):
     """Readers that come, go and lag see each number once, in order, as a frame or within a gap."""
 
@@ -119,6 +131,15 @@ class Readers(RuleBasedStateMachine):
     def write(self, count: int, size: int) -> None:
         frames = b"".join(_frame(self.ring.last + 1 + i, size) for i in range(count))
         self.ring.append(count, frames)
+
+    @rule(data=st.data())
+    def be_away(self, data: st.DataObject) -> None:
+        """What files are not there any more on the return is lost like what had to go; the rest is there."""
+        self.ring.release()
+        files = sorted(Path(self.directory.name).iterdir())
+        for file in data.draw(st.lists(st.sampled_from(files), unique=True)) if files else []:
+            file.unlink()
+        self.ring.reclaim()
 
     @rule(data=st.data())
     def come(self, data: st.DataObject) -> None:

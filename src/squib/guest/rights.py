@@ -33,12 +33,12 @@ def wrong(identity: Mapping[str, Any]) -> list[str]:
         seed = base64.b64decode(identity.get("entropy", ""), validate=True)
     except (TypeError, ValueError):
         seed = b""
-    moment = identity.get("time")
+    moment, hostname, machine_id = (identity.get(name) for name in ("time", "hostname", "machine_id"))
     good = {
         "entropy": 32 <= len(seed) <= 1024,
         "time": isinstance(moment, int | float) and 0 < moment < 2**40,
-        "hostname": _HOSTNAME.fullmatch(str(identity.get("hostname"))),
-        "machine_id": _MACHINE_ID.fullmatch(str(identity.get("machine_id"))),
+        "hostname": isinstance(hostname, str) and _HOSTNAME.fullmatch(hostname),
+        "machine_id": isinstance(machine_id, str) and _MACHINE_ID.fullmatch(machine_id),
     }
     return [name for name, fine in good.items() if not fine]
 
