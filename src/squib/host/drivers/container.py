@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 BOOT_SECONDS = 30.0
 _PAUSES = (0.001, 0.01, 0.1, 1.0)  # seconds
 _ADVICE = (
-    (r"not installed", "Install Podman (apt-get install podman runc), or Docker."),
+    (r"neither Podman nor", "Install Podman (apt-get install podman runc), or Docker."),
     (r"[Pp]ermission denied.*docker.*sock|connect to the Docker daemon", "Start Docker, and join the group docker."),
     (
         r"newuidmap|subuid|insufficient UIDs|potentially insufficient",
