@@ -48,16 +48,21 @@ async def main():
         facts["limits"] = host.capability.limits
         machine = await host.claim(SandboxSpec(ids.new_id("sbx"), "task-x", SandboxRequest()))
         facts.update(uid=machine.uid, cgroups=machine.cgroups, id=machine.id)
-        async with GuestLink(machine.endpoint, guest_token(KEY, machine.id), uid=os.getuid()) as link:
-            async def run(*command):
+        async def run(*command):
+            async with GuestLink(machine.endpoint, guest_token(KEY, machine.id), uid=os.getuid()) as link:
                 return (await link.terminal(TerminalRequest(list(command)))).stdout.strip()
-            facts["inside"] = await run("id", "-u")
-            facts["status"] = await run("sh", "-c", "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status")
-            facts["shadow"] = await run("sh", "-c", "cat /etc/passwd | wc -l; ls /home")
-            await run("sh", "-c", "setsid sleep 1000 > /dev/null 2>&1 &")
-            await run("sh", "-c", "mkdir -p closed/deep && touch closed/deep/file && chmod 0 closed/deep closed")
-            if sys.argv[2] == "bubblewrap":
-                facts["forks"] = await run("/usr/bin/python3", "-c", FORKS)
+        facts["inside"] = await run("id", "-u")
+        facts["status"] = await run("sh", "-c", "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status")
+        facts["shadow"] = await run("sh", "-c", "cat /etc/passwd | wc -l; ls /home")
+        await run("sh", "-c", "mkdir -p closed/deep && touch closed/deep/file && chmod 0 closed/deep closed")
+        if host.capability.pause:
+            await run("sh", "-c", "echo memory > /tmp/file")
+            facts["suspended"] = await host.suspend(machine.sandbox_id)
+            machine = await host.resume(machine.sandbox_id)
+            facts["again"] = await run("sh", "-c", "cat /tmp/file; ls")
+        await run("sh", "-c", "setsid sleep 1000 > /dev/null 2>&1 &")
+        if sys.argv[2] == "bubblewrap":
+            facts["forks"] = await run("/usr/bin/python3", "-c", FORKS)
         facts["outside"] = os.stat(f"/proc/{machine.pid}").st_uid
     print(json.dumps(facts))
 
@@ -79,7 +84,12 @@ def library(shared_tmp: Path) -> Path:
 
 @pytest.mark.needs("root", "setpriv")
 @pytest.mark.parametrize(
-    "driver", [pytest.param("bubblewrap", marks=pytest.mark.needs("bwrap", "libseccomp")), "process"]
+    "driver",
+    [
+        pytest.param("gvisor", marks=pytest.mark.needs("runsc", "libseccomp")),
+        pytest.param("bubblewrap", marks=pytest.mark.needs("bwrap", "libseccomp")),
+        "process",
+    ],
 )
 async def test_an_ordinary_user_has_machines_too(driver: str, library: Path, shared_tmp: Path) -> None:
     state = shared_tmp / "state"
@@ -98,12 +108,16 @@ async def test_an_ordinary_user_has_machines_too(driver: str, library: Path, sha
     assert (facts["uid"], facts["cgroups"]) == (None, [])
     assert facts["outside"] == UID
     assert not [limit for limit in facts["limits"] if "cgroup" in limit]
-    if driver == "bubblewrap":
+    if driver != "process":
         assert facts["inside"] == "1000"
-        assert facts["status"].split() == ["CapEff:", "0" * 16, "NoNewPrivs:", "1", "Seccomp:", "2"]
         assert facts["shadow"].split() == ["2", "agent"]
+    if driver == "gvisor":
+        assert facts["status"].split() == ["CapEff:", "0" * 16, "Seccomp:", "2"]
+        assert (facts["suspended"], facts["again"].split()) == (True, ["memory", "closed"])
+    if driver == "bubblewrap":
+        assert facts["status"].split() == ["CapEff:", "0" * 16, "NoNewPrivs:", "1", "Seccomp:", "2"]
         born, error = map(int, facts["forks"].split())
         assert born < 2048
         assert error == 11  # EAGAIN
-    assert leaks.find(facts["id"], str(state)) == []
+    assert await leaks.gone(facts["id"], str(state)) == []
     assert list((state / "machines").iterdir()) == []

@@ -115,7 +115,8 @@ class GvisorDriver:
         workspace = MachineDir(directory).workspace
         if self._ground.uids is None or not workspace.exists():
             return
-        uid = workspace.stat().st_uid
+        if (uid := workspace.stat().st_uid) == os.geteuid():  # made, and not yet given to anybody
+            return
         if self._ground.uids.foreign(uid, spec.id):
             raise InfrastructureError(f"the user {uid}, to whom the work of {spec.id} belongs, is another machine's")
         self._ground.uids.hold(uid, spec.id)
