@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,6 +13,7 @@ from squib.gateway import Route
 from squib.host.drivers import registry
 from tests.conformance.drivers.bench import Bench
 from tests.conformance.escape.arena import SECRET, Arena, arena, made_ready
+from tests.conformance.escape.attempts.runner import everything
 from tests.conformance.escape.upstream import serving
 from tests.needs import OF_DRIVER
 
@@ -56,3 +58,9 @@ async def attacked(isolating: str, isolating_bench: Bench) -> AsyncIterator[Aren
                 yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def outcomes(attacked: Arena) -> AsyncIterator[dict[str, dict[str, Any]]]:
+    """What became of all attempts, made one after the other in one machine."""
+    yield await attacked.attack(everything())

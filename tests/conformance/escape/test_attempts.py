@@ -1,12 +1,10 @@
 """Every attempt, from inside a machine of every driver that isolates: none may succeed."""
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from squib.contracts.machine import Isolation
 from squib.host import processes
@@ -14,12 +12,6 @@ from tests.conformance.escape.arena import Arena
 from tests.conformance.escape.attempts.runner import everything
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def outcomes(attacked: Arena) -> AsyncIterator[dict[str, dict[str, Any]]]:
-    """What became of all attempts, made one after the other in one machine."""
-    yield await attacked.attack(everything())
 
 
 async def test_the_driver_claims_isolation(attacked: Arena) -> None:

@@ -47,7 +47,8 @@ def sysrq(bait: Bait) -> str | None:
 @attempt(why="Settings hold for everybody on that kernel.", wins="one of them opens to write")
 def any_setting(bait: Bait) -> str | None:
     """Open everything below /proc/sys for writing."""
-    return first(_writable, list(_below("/proc/sys")))
+    asking = "/proc/sys/kernel/ns_last_pid"  # opens to all: who may write there is asked at the write
+    return first(_writable, [path for path in _below("/proc/sys") if path != asking])
 
 
 @attempt(
