@@ -1,6 +1,7 @@
 """The real Claude Code in a real sandbox, against the scripted model server, on a small project."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,19 @@ SCRIPT = (
         Step(text="Greetings end with an exclamation mark now."),
     ),
 )
-#: The host's own programs, and an image.
+#: The host's own programs; an image with the host's tools beside them; an image that has the agents itself.
 KINDS = [
-    pytest.param(driver, image, marks=pytest.mark.needs(*OF_DRIVER[driver], *(["image"] if image else [])))
-    for driver, image in (("bubblewrap", None), ("gvisor", "python"))
+    pytest.param("bubblewrap", None, marks=pytest.mark.needs(*OF_DRIVER["bubblewrap"])),
+    pytest.param("gvisor", "python", marks=pytest.mark.needs(*OF_DRIVER["gvisor"], "image")),
+    pytest.param(
+        *("qemu", "agent"),
+        marks=[
+            pytest.mark.needs(*OF_DRIVER["qemu"]),
+            pytest.mark.skipif(
+                not (IMAGES / "images/names/agent").exists(), reason="'make test-images' builds agent"
+            ),
+        ],
+    ),
 ]
 
 

@@ -36,6 +36,16 @@ def test_a_task_names_its_image_and_a_stronger_driver(squib: Instance):
     assert "python" in shown
 
 
+@pytest.mark.needs("qemu")
+def test_a_task_gets_a_kernel_of_its_own(squib: Instance):
+    task = squib("run", "Look.\nmock:run=uname -r", "--json", "--sandbox", "qemu", "--image", "python").json
+    assert (task["state"], task["driver"]) == ("succeeded", "qemu")
+    events = squib("events", task["id"], "--json").lines
+    assert next(e for e in events if e["type"] == "sandbox.created")["data"]["isolation"] == "virtual_machine"
+    kernel = squib("kernel", "show", "--json").json["version"]
+    assert any(kernel in event["data"].get("text", "") for event in events)
+
+
 def test_what_is_not_here_is_refused_before_anything_begins(squib: Instance):
     refused = squib("run", "hello", "--image", "cobol", code=exits.USAGE)
     assert "squib image build cobol" in refused.err
