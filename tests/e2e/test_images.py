@@ -53,12 +53,11 @@ def test_what_is_not_here_is_refused_before_anything_begins(squib: Instance):
     assert "bubblewrap" in refused.err
 
 
-def test_snapshots_are_listed_shown_and_removed(squib: Instance):
+def test_snapshots_are_listed_and_removed(squib: Instance):
     listed = squib("snapshot", "list", "--json").json
     assert (listed["usable"], listed["fabric"]["driver"]) == (True, "gvisor")
-    assert listed["id"] in squib("snapshot", "show", listed["id"][-10:]).out
     assert squib("snapshot", "rm", listed["id"][-10:], "--json").json == {"removed": listed["id"]}
-    assert "no snapshots" in squib("snapshot", "list").out
+    assert squib("snapshot", "list").out.startswith("no snapshots")
 
 
 async def test_nothing_is_left(squib: Instance):

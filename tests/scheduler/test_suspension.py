@@ -49,6 +49,16 @@ async def test_where_memory_cannot_be_kept_the_work_is_and_the_agent_is_told(sha
         assert {a.name for a in await squib.store.artifacts.list(task_id)} >= {"bundle", "patch", "workspace"}
 
 
+async def test_a_task_whose_sandbox_is_put_away_ends_well_when_its_time_is_over(shared_tmp: Path) -> None:
+    async with stack(shared_tmp, suspend_seconds=0.05, put_away_seconds=0.1) as squib:
+        squib.start()
+        limits = Limits(seconds=60, turn_seconds=60, idle_seconds=1)
+        task = await squib.ended(await squib.submit("First.", limits=limits))
+        assert (task.state, task.suspended) == (TaskState.SUCCEEDED, None)
+        assert "sandbox.suspended" in await squib.types(task.id)
+        await squib.clean(task.id)
+
+
 @pytest.mark.needs("runsc", "libseccomp")
 async def test_where_memory_can_be_kept_a_follow_up_and_a_visitor_find_all_as_it_was(shared_tmp: Path) -> None:
     async with stack(shared_tmp, driver="gvisor", suspend_seconds=0.5) as squib:
