@@ -75,8 +75,10 @@ class Keeper:
         await self._fleet.destroy_all(ending)
 
     async def measure_disk(self) -> None:
-        """End machines that hold more on the disk than they may."""
+        """End machines that hold more on the disk than they may; a drive of its own can't hold more than its size."""
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
+            if self._fleet.driver_of(machine).workspace(machine) is None:
+                continue
             used = await _disk_usage(Path(machine.directory))
             if used > machine.spec.disk:
                 await self._end(machine, f"it held {used} MiB on the disk, over its limit of {machine.spec.disk} MiB")
@@ -85,7 +87,8 @@ class Keeper:
         """End machines that hold more memory than they may, where no control group keeps them from it."""
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
             if await self._fleet.alive(machine) and machine.pid is not None:
-                pids, limit = processes.tree([machine.pid]), machine.spec.memory
+                limit = self._fleet.driver_of(machine).bounds(machine.spec).memory // MIB
+                pids = processes.tree([machine.pid])
                 if processes.most_memory(pids) // MIB > limit and (used := processes.memory(pids) // MIB) > limit:
                     await self._end(machine, f"it held {used} MiB of memory, over its limit of {limit} MiB")
 

@@ -115,7 +115,7 @@ class QemuDriver:
         accelerator = self._accelerator
         assert accelerator is not None
         grouped = self._ground.groups.controllers
-        limits = ["memory: the machine's own", "pids: RLIMIT_NPROC in the machine", "disk: the size of its drive"]
+        limits = ["memory: the machine's own", "pids: RLIMIT_NPROC", "disk: the size of its drive"]
         limits += [
             f"cpu: as many processors, and cgroup v{grouped['cpu']}" if "cpu" in grouped else "cpu: processors"
         ]

@@ -223,8 +223,8 @@ def _into(held: Room) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def opened(path: Path, what: str, *, write: bool = False) -> Iterator[int]:
-    """A descriptor of a file that is one, closed at the end. Raises InfrastructureError."""
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_RDWR if write else os.O_RDONLY)
+    """A descriptor of the file, closed at the end. Raises InfrastructureError."""
+    flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY)
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
