@@ -77,7 +77,7 @@ class Keeper:
     async def measure_disk(self) -> None:
         """End machines that hold more on the disk than they may; a drive of its own can't hold more than its size."""
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
-            if self._fleet.driver_of(machine).workspace(machine) is None:
+            if self._fleet.drivers.of(machine).workspace(machine) is None:
                 continue
             used = await _disk_usage(Path(machine.directory))
             if used > machine.spec.disk:
@@ -87,7 +87,7 @@ class Keeper:
         """End machines that hold more memory than they may, where no control group keeps them from it."""
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
             if await self._fleet.alive(machine) and machine.pid is not None:
-                limit = self._fleet.driver_of(machine).bounds(machine.spec).memory // MIB
+                limit = self._fleet.drivers.of(machine).bounds(machine.spec).memory // MIB
                 pids = processes.tree([machine.pid])
                 if processes.most_memory(pids) // MIB > limit and (used := processes.memory(pids) // MIB) > limit:
                     await self._end(machine, f"it held {used} MiB of memory, over its limit of {limit} MiB")
