@@ -10,6 +10,7 @@ from squib.gateway import Gateway
 from squib.host import Host, HostConfig, ready
 from squib.host.keeper import Keeper
 from tests.host.conftest import KEY, sandbox
+from tests.needs import OF_DRIVER
 
 
 async def filled(host: Host, count: int) -> None:
@@ -97,3 +98,29 @@ async def test_a_pooled_machine_of_other_settings_is_not_adopted(
     async with Host(replace(config, agents=agents, pool_size=1), gateway) as host:
         assert [m.id for m in host._fleet.in_phase(MachinePhase.READY)] == ([pooled.id] if kept else [])
         assert await host.alive(pooled) is kept
+
+
+@pytest.mark.needs(*OF_DRIVER["bubblewrap"])
+async def test_what_tasks_ask_for_waits_too_for_a_while_and_gives_way(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(replace(config, pool_size=1, max_machines=4), gateway) as host:
+        await host.claim(sandbox(driver="bubblewrap"))
+        await filled(host, 2)
+        assert {machine.driver for machine in host._fleet.in_phase(MachinePhase.READY)} == {"process", "bubblewrap"}
+        spare = host._pool.spare()
+        assert spare is not None
+        assert spare.driver == "bubblewrap", "the usual kind stays longest"
+        machine = await host.claim(sandbox(driver="bubblewrap"))
+        assert (machine.id, machine.warm) == (spare.id, True)
+
+        for wish in host._pool._demand:
+            wish.until = 0.0
+        wishes = host._pool._wishes()
+        assert [wish.order.driver.name for wish in wishes] == ["process"]
+        left = {m.driver for m in host._fleet.in_phase(MachinePhase.READY)}
+        assert {host._fleet.machines[name].driver for name in host._pool._surplus(wishes)} == left - {"process"}
+
+
+async def test_a_host_without_a_pool_makes_none_on_demand(config: HostConfig, gateway: Gateway) -> None:
+    async with Host(config, gateway) as host:
+        await host.claim(sandbox())
+        assert host._pool._missing(host._pool._wishes()) == []

@@ -81,3 +81,15 @@ def test_ranges_of_subordinate_ids_are_passed_over(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(uids, "SUBORDINATE", (subordinate,))
     (tmp_path / "state").mkdir()
     assert uids.reserve(tmp_path / "state", 200_000, 100, tmp_path / "uids").start == 165_536 + 65_536
+
+
+def test_a_pinned_id_stays_the_machines_until_it_is_let_go() -> None:
+    table = uids.Uids(range(1000, 1002))
+    uid = table.take("one")
+    table.pin(uid, "one")
+    table.release(uid, "one")
+    assert table.take("two") != uid
+    assert table.take("one") == uid
+    table.unpin("one")
+    table.release(uid, "one")
+    assert table.take("three") == uid

@@ -136,6 +136,12 @@ class Fleet:
         await self.gateway.close(machine.id)
         await self.drivers.of(machine).destroy(machine)
 
+    @contextlib.asynccontextmanager
+    async def undisturbed(self, machine_id: str) -> AsyncIterator[Machine | None]:
+        """The machine as it is now, if it is; nobody ends it within the block."""
+        async with self._ends.hold(machine_id):
+            yield self.machines.get(machine_id)
+
     async def destroy(self, machine_id: str) -> None:
         """End the machine and remove all that it held. Idempotent; two at once end it once."""
         async with self._ends.hold(machine_id):

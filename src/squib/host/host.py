@@ -31,6 +31,7 @@ from squib.host.snapshots.shelf import Shelf
 from squib.host.snapshots.store import Snapshots
 
 log = structlog.get_logger(__name__)
+FIRST_LOOK_SECONDS = 5.0
 _OF_SANDBOXES = (MachinePhase.CLAIMED, MachinePhase.SUSPENDED)
 
 
@@ -135,9 +136,10 @@ class Host:
         """
         async with self._claims.hold(sandbox_id):
             machine = self._fleet.of_sandbox(sandbox_id)
-            if machine is None or machine.phase is not MachinePhase.CLAIMED:
-                return machine is not None and machine.phase is MachinePhase.SUSPENDED
-            return await suspension.suspend(self._fleet, machine)
+            async with self._fleet.undisturbed(machine.id if machine else "") as machine:
+                if machine is None or machine.phase is not MachinePhase.CLAIMED:
+                    return machine is not None and machine.phase is MachinePhase.SUSPENDED
+                return await suspension.suspend(self._fleet, machine)
 
     async def resume(self, sandbox_id: str) -> Machine | None:
         """Let a suspended sandbox's machine go on; one that runs is given as it is. None: unknown or lost.
@@ -162,11 +164,13 @@ class Host:
             machine = self._fleet.of_sandbox(sandbox_id)
             if machine is not None and machine.phase is MachinePhase.SUSPENDED:
                 machine = await self._resume(machine)
-            if machine is None or machine.phase is not MachinePhase.CLAIMED or not await self._fleet.alive(machine):
-                raise SandboxLost(f"there is no sandbox {sandbox_id} to copy")
             missing = [spec for spec in specs if self._fleet.of_sandbox(spec.id) is None]
             await self._make_room(len(missing))
-            await forking.fork(self._fleet, machine, missing)
+            async with self._fleet.undisturbed(machine.id if machine else "") as machine:
+                if machine is None or machine.phase is not MachinePhase.CLAIMED or not await self.alive(machine):
+                    raise SandboxLost(f"there is no sandbox {sandbox_id} to copy")
+                if missing:
+                    await forking.fork(self._fleet, machine, missing)
             return [found for spec in specs if (found := self._fleet.of_sandbox(spec.id)) is not None]
 
     async def list(self) -> list[Machine]:
@@ -197,7 +201,9 @@ class Host:
         await self._make_room(1)
         if self._fleet.room <= 0:
             raise HostFull(f"this host has its {self._config.max_machines} machines")
-        return await suspension.resume(self._fleet, machine)
+        async with self._fleet.undisturbed(machine.id) as now:
+            asleep = now is not None and now.phase is MachinePhase.SUSPENDED
+            return await suspension.resume(self._fleet, now) if now is not None and asleep else None
 
     async def _make_room(self, count: int) -> None:
         """Pooled machines give way to those that somebody waits for."""
@@ -212,7 +218,7 @@ class Host:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._shelf.run())
-                    group.create_task(self._pool.run())
+                    group.create_task(self._fill_pool())
                     group.create_task(Keeper(self._fleet).run())
             except Exception:
                 log.exception("the host no longer looks after its machines")
@@ -225,6 +231,13 @@ class Host:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    async def _fill_pool(self) -> None:
+        """At first the snapshots are verified, if that takes no longer than a boot: then nothing need boot."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                await self._shelf.looked.wait()
+        await self._pool.run()
 
     def _leave(self, ground: Ground) -> None:
         """Let go of what the installation as a whole holds, unless machines run on."""

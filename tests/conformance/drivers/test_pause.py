@@ -130,10 +130,10 @@ async def test_it_survives_the_end_of_squib(bench: Bench, snapshot: Stored, run:
 
 
 def _damage(frozen: Path) -> None:
-    """Cut off the largest file."""
-    largest = max((path for path in frozen.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    with largest.open("r+b") as file:
-        file.truncate(1000)
+    """Put rubbish in the place of every file; they may be shared with a snapshot."""
+    for path in [path for path in frozen.rglob("*") if path.is_file()]:
+        path.unlink()
+        path.write_bytes(b"rubbish" * 100)
 
 
 async def test_what_can_not_be_suspended_runs_on(bench: Bench, host_config: HostConfig, run: Run) -> None:
