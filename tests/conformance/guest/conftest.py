@@ -22,17 +22,22 @@ from squib.contracts.guest import (
     TerminalRequest,
     TerminalResult,
 )
-from squib.contracts.machine import Capability, Machine, MachineSpec
-from squib.host import HostConfig, probes, ready
+from squib.contracts.machine import Capability, Machine
+from squib.host import HostConfig, freezing, probes, ready
+from squib.host.bases import Bases
 from squib.host.drivers import registry
-from squib.host.drivers.base import Driver
+from squib.host.drivers.base import Driver, Frozen
 from squib.host.ground import Ground
+from squib.host.images import Images
 from squib.host.layout import MachineDir
 from squib.host.removal import remove_tree
 from squib.link import GuestLink, guest_token, token_digest
+from tests.conformance.drivers.bench import KEY, Bench
+from tests.conformance.drivers.conftest import machine_spec
 from tests.needs import OF_DRIVER
 
-KEY = b"k" * 32
+#: Modules that take minutes where the processor is software.
+SLOW = {"test_events", "test_files", "test_git"}
 #: Where a kernel of its own runs them, nobody outside sees a machine's processes: so they are looked for inside.
 RUNNING = """
 import os, sys
@@ -53,9 +58,8 @@ class Guest:
     link: GuestLink
     endpoint: str
     token: str
-    workspace: Path  # on the host
     owner: int  # the host's user id that its processes have
-    config: Path | None  # the directory of its configuration, where the host can add to it while it runs
+    place: MachineDir
 
     async def sh(self, command: str, **more: Any) -> TerminalResult:
         return await self.link.terminal(TerminalRequest(command, **more))
@@ -115,15 +119,26 @@ class Place:
     ground: Ground
     driver: Driver
     capability: Capability
+    frozen: Frozen | None  # what machines go on from where the processor is software, which makes booting slow
+
+    @property
+    def shared_config(self) -> bool:
+        """Whether the host can add to a machine's configuration while it runs."""
+        return self.frozen is None
 
     async def create(self, **config: Any) -> Machine:
-        machine_id = ids.new_id("mch")
-        directory = self.ground.state.machine(machine_id)
+        spec = machine_spec(self.ground)
+        directory = self.ground.state.machine(spec.id)
         directory.root.mkdir(mode=0o711)
-        digest = token_digest(guest_token(KEY, machine_id))
-        made = GuestConfig(machine_id, digest, "unix:/run/squib/guest/guest.sock", **config)
-        machine = await self.driver.create(MachineSpec(machine_id), directory.root, made)
-        await ready.wait(machine, self.driver, KEY)
+        digest = token_digest(guest_token(KEY, spec.id))
+        made = GuestConfig(spec.id, digest, "unix:/run/squib/guest/guest.sock", **config)
+        if self.frozen is not None and config:
+            pytest.skip("its machines are slow to boot: those tests are the other drivers'")
+        machine = await self.driver.create(spec, directory.root, made, self.frozen)
+        if self.frozen is not None:
+            await freezing.wake(self.driver, machine, KEY, self.frozen.spec.id)
+        else:
+            await ready.wait(machine, self.driver, KEY)
         return machine
 
     async def destroy(self, machine: Machine) -> None:
@@ -136,34 +151,37 @@ class Place:
     def guest(self, machine: Machine) -> Guest:
         token = guest_token(KEY, machine.id)
         owner = os.geteuid() if machine.uid is None else machine.uid
-        workspace = self.driver.workspace(machine)
-        assert workspace is not None
-        config = MachineDir(Path(machine.directory)).config if getattr(self.driver, "lets_go", True) else None
-        return Guest(GuestLink(machine.endpoint, token, uid=owner), machine.endpoint, token, workspace, owner, config)
+        link = GuestLink(machine.endpoint, token, uid=owner)
+        return Guest(link, machine.endpoint, token, owner, MachineDir(Path(machine.directory)))
 
 
 @pytest.fixture(
     scope="package",
     params=[pytest.param(name, marks=pytest.mark.needs(*OF_DRIVER.get(name, ()))) for name in registry.DRIVERS],
 )
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, benches: Callable[[str], Bench]) -> Iterator[Place]:
+    bench = benches(request.param)
     # Not pytest's own directory: that is closed to other users, and a sandbox has a user of its own.
     state = Path("/tmp", f"sqg-{os.getpid()}-{request.param[:2]}")
     state.mkdir(mode=0o711)
-
-    async def look() -> Place:
-        ground = await probes.ground(HostConfig(state, KEY, driver=request.param, uid_base=230_000))
-        driver = registry.make(request.param, ground)
-        found = await driver.probe()
-        assert found.works, found
-        return Place(ground, driver, found)
-
-    found = asyncio.run(look())
+    bench.teach(state)
+    config = HostConfig(state, KEY, driver=request.param, uid_base=230_000, image=bench.image)
+    frozen = None
+    if bench.capability.emulated:
+        frozen = bench.stored.frozen(Bases(Images(bench.state), bench.config.image).default)
+    ground = asyncio.run(probes.ground(config))
     try:
-        yield found
+        yield Place(ground, registry.make(request.param, ground), bench.capability, frozen)
     finally:
-        found.ground.groups.close()
+        ground.groups.close()
         remove_tree(state)
+
+
+@pytest.fixture(autouse=True)
+def _within_reason(request: pytest.FixtureRequest) -> None:
+    """Much of what is the guest's own and no machine's is left to drivers that run at the processor's speed."""
+    if request.path.stem in SLOW and request.getfixturevalue("place").frozen is not None:
+        pytest.skip("its machines are slow: those tests are the other drivers'")
 
 
 @pytest.fixture(scope="package")

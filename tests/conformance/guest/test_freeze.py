@@ -11,14 +11,14 @@ from squib.contracts import ids
 from squib.contracts.errors import Conflict, GuestUnreachable, InvalidRequest, SquibError
 from squib.contracts.guest import CancelRequest, FreezeRequest, Health, RunRequest, TerminalRequest
 from squib.link import GuestLink
-from tests.conformance.guest.conftest import Boot, Guest, resume_request
+from tests.conformance.guest.conftest import Boot, Guest, Place, resume_request
 
 THAW = "0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
-def _config_from_outside(guest: Guest) -> None:
-    if guest.config is None:
+def _config_from_outside(place: Place) -> None:
+    if not place.shared_config:
         pytest.skip("this driver's machines are frozen as they are: their configuration is not the host's to add to")
 
 
@@ -38,15 +38,14 @@ async def _back(guest: Guest) -> Health:
 
 
 def _thaw(guest: Guest, name: str = THAW) -> Path:
-    assert guest.config is not None
-    path = guest.config / name
+    path = guest.place.config / name
     path.touch()
     return path
 
 
 async def test_it_lets_go_and_comes_back_as_it_was_and_then_as_another(boot: Boot) -> None:
-    guest = await boot(gateway="unix:/run/squib/gateway/gateway.sock")
-    await guest.out("echo work > file; cd /tmp && echo kept > kept")
+    guest = await boot(gateway="unix:/run/squib/gateway/gateway.sock", environment={"OF_IMAGE": "1"})
+    await guest.out('test "$OF_IMAGE" = 1 && echo work > file && echo kept > ~/kept')
     before = await guest.link.health()
     async with contextlib.aclosing(guest.link.events(None, 0)) as following:
         await anext(following)
@@ -59,7 +58,7 @@ async def test_it_lets_go_and_comes_back_as_it_was_and_then_as_another(boot: Boo
     _thaw(guest, "ff").unlink()
     _thaw(guest)
     assert (await _back(guest)).epoch == before.epoch
-    assert await guest.out("cat file /tmp/kept") == "work\nkept\n"
+    assert await guest.out("cat file ~/kept") == "work\nkept\n"
 
     after = await guest.link.resume(resume_request(hostname="another"))
     assert (after.sandbox_id, after.epoch == before.epoch) == ("sbx-2", False)

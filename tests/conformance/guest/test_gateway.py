@@ -20,7 +20,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def test_the_gateway_is_reached(boot: Boot, unused_tcp_port: int) -> None:
     guest = await boot(gateway="unix:/run/squib/gateway/gateway.sock", gateway_port=unused_tcp_port)
-    place = guest.workspace.parent / "gateway" / "gateway.sock"
+    place = guest.place.gateway_socket
     for _ in range(2):
         place.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(_answer, place)
