@@ -142,3 +142,19 @@ def test_a_hierarchy_that_may_not_be_written_is_not_used(tmp_path: Path) -> None
     assert made.controllers == {}
     assert made.create(ids.new_id("mch"), LIMITS) == ()
     assert blocked.is_file()
+
+
+def test_a_group_that_gives_way_has_its_usual_share_again(groups: cgroups.Cgroups) -> None:
+    if "cpu" not in groups.controllers:
+        pytest.skip("no control group limits cpu here")
+    paths = groups.create(ids.new_id("mch"), LIMITS)
+    try:
+        files = [Path(p) / name for p in paths for name in ("cpu.weight", "cpu.shares")]
+        shares = {file: int(file.read_text()) for file in files if file.exists()}
+        assert shares
+        with cgroups.yielding(paths):
+            assert all(int(file.read_text()) * 10 < usual for file, usual in shares.items())
+        with cgroups.yielding(paths, really=False):
+            assert {file: int(file.read_text()) for file in shares} == shares
+    finally:
+        cgroups.remove(paths)
