@@ -168,6 +168,10 @@ async def test_one_that_does_not_let_go_runs_on(
         await driver.freeze(machine, target, keep=True)
     assert list(target.iterdir()) == []
     assert await said(machine, "echo on") == "on"
+    await driver.destroy(machine)
+    with pytest.raises(InfrastructureError, match="could not freeze"):
+        await driver.freeze(machine, target, keep=False)
+    assert list(target.iterdir()) == []
 
 
 def test_a_processor_is_named_by_its_features_alone() -> None:

@@ -12,19 +12,13 @@ from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
 from squib.contracts.snapshot import Fabric
 from squib.host import cgroups, interpreters, machines, processes, recall
-from squib.host.drivers import gvisor_bundle, gvisor_frozen, gvisor_probe, gvisor_start, sandbox
+from squib.host.drivers import gvisor_bundle, gvisor_frozen, gvisor_probe, gvisor_runsc, gvisor_start, sandbox
 from squib.host.drivers.base import Frozen
 from squib.host.drivers.gvisor_probe import Found
 from squib.host.drivers.gvisor_runsc import Runsc
-from squib.host.ground import MIB, Ground, vacate
+from squib.host.ground import Ground, vacate
 from squib.host.layout import MachineDir
 from squib.host.limits import DISK_SECONDS
-
-#: A limit of the host's that is hit ends the whole machine: what gVisor itself needs must fit as well.
-LEAST_MEMORY = 1024  # MiB
-LEAST_PROCESSES = 2000
-OWN_THREADS = 200
-HOST_THREADS_EACH = 4  # of a process inside, at most: its address space's stub and that one's threads
 
 
 class GvisorDriver:
@@ -88,7 +82,7 @@ class GvisorDriver:
     async def freeze(self, machine: Machine, target: Path, *, keep: bool) -> None:
         """Write its memory below `target`; see the protocol. Where that fails it runs on, if it still does."""
         try:
-            await gvisor_frozen.let_go(MachineDir(Path(machine.directory)).socket)
+            await gvisor_frozen.let_go(machine)
             await gvisor_frozen.write(self._runsc, machine, gvisor_start.state(machine), target, keep=keep)
         except InfrastructureError:
             self._thaw(machine)
@@ -100,8 +94,7 @@ class GvisorDriver:
 
     def bounds(self, spec: MachineSpec) -> cgroups.Limits:
         """Its kernel counts too, and dies as a whole at a limit: never less than it needs to live."""
-        threads = max(LEAST_PROCESSES, spec.pids * HOST_THREADS_EACH + OWN_THREADS)
-        return cgroups.Limits(spec.cpu, max(spec.memory, LEAST_MEMORY) * MIB, threads)
+        return gvisor_runsc.bounds(spec)
 
     def workspace(self, machine: Machine) -> Path | None:
         """The directory that is bound at /workspace."""
@@ -144,7 +137,7 @@ class GvisorDriver:
             own_kernel=True,
             limits=tuple(limits),
             boot_ms=found.boot_ms,
-            lacks=("/dev/tty", "raw terminals"),
+            lacks=gvisor_runsc.LACKS,
         )
 
     async def _look(self) -> Found:

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from squib.contracts.errors import InfrastructureError
 from squib.contracts.machine import Machine
+from squib.host import processes
 from squib.host.drivers.gvisor_runsc import AS_ROOT, CONTAINER, Runsc
+from squib.host.layout import MachineDir
 from squib.host.removal import remove_tree
 
 LET_GO_SECONDS = 20.0
@@ -29,11 +31,16 @@ _CPU_LINES = ("vendor_id", "flags")
 _SAID_BYTES = 4096
 
 
-async def let_go(socket: Path) -> None:
-    """Wait until a guest that was told to has let go of its socket. Raises InfrastructureError where it does not."""
+async def let_go(machine: Machine) -> None:
+    """Wait until a guest that was told to has let go of its socket, or has ended.
+
+    Raises InfrastructureError where it does not.
+    """
+    socket = MachineDir(Path(machine.directory)).socket
     try:
         async with asyncio.timeout(LET_GO_SECONDS):
-            while os.path.lexists(socket):  # noqa: ASYNC110 - inotify tells of what comes, not simply of what goes
+            # inotify tells of what comes, not simply of what goes
+            while os.path.lexists(socket) and processes.running(machine.pid, machine.pid_start):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
     except TimeoutError as error:
         raise InfrastructureError(f"the guest still listens after {LET_GO_SECONDS:.0f} s") from error
