@@ -38,7 +38,8 @@ _OF_SANDBOXES = (MachinePhase.CLAIMED, MachinePhase.SUSPENDED)
 class Host:
     """Machines for sandboxes. An async context manager: entering adopts what is there, leaving ends it.
 
-    Entering raises DriverUnavailable where no driver boots, Conflict where another process uses the state directory,
+    Entering raises DriverUnavailable where no driver boots, NotFound where the image of tasks that name none is not
+    there, Conflict where another process uses the state directory,
     and InvalidRequest for settings that can't be. Set `keep_machines` before leaving to let claimed machines run on
     for the next process.
     """
@@ -63,8 +64,11 @@ class Host:
             stack.enter_context(_locked(state.lock))
             ground = await probes.ground(self._config)
             stack.callback(self._leave, ground)
+            base = ground.bases.default  # named before anything boots, should it not be there
             driver, self.capability = await probes.choose(self._config.driver, ground)
             self.driver = driver.name
+            if self.capability.needs_image and base.is_host:
+                log.warning("every task must name an image", driver=driver.name)
             drivers = Drivers(ground, driver, self.capability)
             judge = Judge(self._config, ground, drivers.by_name)
             self._shelf = Shelf(Snapshots(self._config.state_dir), judge)

@@ -23,6 +23,7 @@ from squib.host.images.runner import Progress
 from squib.host.making import Order
 from squib.host.removal import remove_tree
 from squib.host.snapshots import judge
+from squib.host.snapshots.quiet import quietly
 from squib.host.snapshots.store import Snapshots, Stored, on_disk, take_over
 
 STEPS = ("boot", "warm up", "freeze", "digest")
@@ -75,7 +76,7 @@ async def _freeze(
         parts = made / "parts"
         thaw = await freezing.freeze(driver, machine, config.key, parts, keep=False)
         progress.step(STEPS[3], 4, len(STEPS))
-        found = await asyncio.to_thread(take_over, parts)
+        found = await quietly(take_over, parts)
         snapshot = Snapshot(
             id=ids.new_id("snp"),
             image=base.digest,

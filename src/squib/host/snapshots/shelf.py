@@ -6,20 +6,18 @@ this host any more, or have failed a few times; the log names each with the reas
 
 import asyncio
 import contextlib
-import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from squib.host.making import Order
+from squib.host.snapshots import quiet
 from squib.host.snapshots.judge import Judge, Stamp, damage, stamp
 from squib.host.snapshots.store import Snapshots, Stored
 
 log = structlog.get_logger(__name__)
 LOOK_SECONDS = 60.0  # programs and images may change beside us
 MOST_FAILURES = 3
-_LEAST_PRIORITY = 19
 
 
 class Shelf:
@@ -61,7 +59,7 @@ class Shelf:
 
     async def run(self) -> None:
         """Look now, whenever the store has changed, and now and then, until cancelled."""
-        with ThreadPoolExecutor(1, "squib-verify", initializer=_give_way) as readers:
+        with quiet.thread() as readers:
             while True:
                 self._wake.clear()
                 try:
@@ -118,9 +116,3 @@ def _serves(stored: Stored, order: Order) -> bool:
         return False
     same = (snapshot.cpu, snapshot.memory) == (request.cpu, request.memory)
     return (same or not order.capability.fixed) and request.disk <= snapshot.disk
-
-
-def _give_way() -> None:
-    """Only what nobody else wants of the processors and, as far as the kernel goes along, of the disks."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)

@@ -7,6 +7,7 @@ from squib.host import probes
 from squib.host.config import HostConfig
 from squib.host.drivers import registry
 from squib.host.snapshots.judge import Judge, damage
+from squib.host.snapshots.quiet import quietly
 from squib.host.snapshots.store import Snapshots, Stored
 
 
@@ -21,6 +22,6 @@ async def verdicts(config: HostConfig) -> list[tuple[Stored, str | None]]:
         judge = Judge(config, ground, lambda name: registry.make(name, ground))
         found = []
         for stored in await asyncio.to_thread(store.all):
-            why = await judge.incompatible(stored) or await asyncio.to_thread(damage, stored)
+            why = await judge.incompatible(stored) or await quietly(damage, stored)
             found.append((stored, why))
         return found
