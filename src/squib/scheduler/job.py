@@ -68,6 +68,7 @@ class Job:
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     pending: list[Draft] = field(default_factory=list)  # told with the next write
     resting_now: bool = False  # idle: it holds no slot
+    begun: bool = False  # this process has just taken it, and nobody has made its sandbox yet
     redone: int = 0  # times that the present step was begun again in this sandbox
 
     @property

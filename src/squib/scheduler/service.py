@@ -17,6 +17,7 @@ from squib.scheduler.metrics import Metrics, default_metrics
 from squib.scheduler.repository.cache import RepositoryCache
 from squib.scheduler.repository.git import Git
 from squib.scheduler.slots import Slots
+from squib.scheduler.steps.provision import begin
 from squib.scheduler.sweep import sweep_files, sweep_old, sweep_sandboxes
 from squib.scheduler.throttle import Throttle
 from squib.scheduler.work_on import work_on
@@ -102,7 +103,7 @@ class Scheduler:
         try:
             seconds = self._rooms.config.lease_seconds
             async with self._rooms.store.signals.subscribe(f"control:{task_id}") as requests:
-                taken = await self._rooms.store.tasks.take(task_id, self._worker, seconds=seconds)
+                taken = await self._rooms.store.tasks.take(task_id, self._worker, seconds=seconds, begin=begin)
                 if taken is not None:
                     lease = taken.lease
                     self._rooms.metrics.claimed.inc()

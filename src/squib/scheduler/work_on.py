@@ -28,6 +28,7 @@ async def work_on(rooms: Rooms, taken: Taken, requests: Subscription) -> float |
             task = taken.task
             started_at = task.started_at or time.time()
             job = Job(rooms, taken.lease, task, started_at, note.load(taken.notes), group)
+            job.begun = taken.begun
             if task.cancel_requested:
                 job.interrupts.cut(Cancelled())
             beside = [group.create_task(_renew(job)), group.create_task(_watch(job, requests))]

@@ -7,7 +7,7 @@ contracts alone.
 """
 
 from squib.store.feed import Frames
-from squib.store.lease import Lease, Taken
+from squib.store.lease import Begin, Lease, Taken
 from squib.store.store import Store
 
-__all__ = ["Frames", "Lease", "Store", "Taken"]
+__all__ = ["Begin", "Frames", "Lease", "Store", "Taken"]

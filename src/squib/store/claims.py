@@ -2,16 +2,21 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
-from squib.contracts.errors import LeaseLost
+from squib.contracts.errors import Conflict, LeaseLost
+from squib.contracts.event import Draft
+from squib.contracts.task import TRANSITIONS, Task
 from squib.store import encode, rows
 from squib.store.database import Database, Tx, clock
-from squib.store.lease import Lease, Taken
+from squib.store.lease import Begin, Lease, Taken
+from squib.store.moves import move
 from squib.store.tables import tasks
 
+First = Callable[[Task, dict[str, Any]], Begin | None]
 _t = tasks.c
 # Literal, so that both planners see that the partial indices fit.
 _WAITING = sa.text("lease_worker IS NULL AND finished_at IS NULL")
@@ -71,8 +76,12 @@ class Claims:
 
         return await self._database.write(work)
 
-    async def take(self, task_id: str, worker: str, *, seconds: float) -> Taken | None:
-        """Claim this task and read it in one go; None where it is not to be had. Raises StoreUnavailable."""
+    async def take(self, task_id: str, worker: str, *, seconds: float, begin: First | None = None) -> Taken | None:
+        """Claim this task and read it in one go; None where it is not to be had. Raises StoreUnavailable.
+
+        `begin` is shown the task and the worker's notes, and says whether the worker moves it on at once. It runs
+        within the transaction, in its thread.
+        """
         parameters = {"worker": worker, "seconds": seconds, "wanted": task_id}
 
         def work(tx: Tx) -> Taken | None:
@@ -80,7 +89,15 @@ class Claims:
             got = tx.execute(self._take, parameters).one_or_none()
             if got is None:
                 return None
-            return Taken(Lease(got.id, got.token, worker, until), rows.task(got), json.loads(got.progress))
+            lease, task, notes = Lease(got.id, got.token, worker, until), rows.task(got), json.loads(got.progress)
+            first = begin(task, notes) if begin is not None else None
+            if first is None:
+                return Taken(lease, task, notes)
+            if first.to not in TRANSITIONS[task.state]:
+                raise Conflict(f"a task that is {task.state.value} does not become {first.to.value}")
+            events = encode.drafts([Draft(first.to.event.value, first.data)])
+            written = rows.columns({**first.columns, "progress": first.notes})
+            return Taken(lease, move(tx, got, first.to, events, written), first.notes, begun=True)
 
         return await self._database.write(work)
 

@@ -101,7 +101,7 @@ class Events:
                 frames = feed.take(cursor)
                 if frames is None and (others != foreign or feed.begins_behind(cursor)):
                     frames = await self._load(task_id, feed, cursor, woken.seen)
-                    foreign = others if frames is None else -1
+                    foreign = -1 if frames is not None and _is_full(frames, cursor) else others
                 if frames is None:
                     if not await woken.wait(heartbeat):
                         yield Frames(b"", cursor, False)
@@ -168,6 +168,11 @@ def _frames(tx: Tx, task_id: str, cursor: int) -> Frames | None:
         block = Encoded(task_id, rows[0][0], [Row(kind, body) for _, kind, body in rows])
         return Frames(block.data, block.last, block.terminal)
     return Frames(b"", cursor, True) if ended else None
+
+
+def _is_full(frames: Frames, cursor: int) -> bool:
+    """Whether there may be more behind this page; a page that is not full has all that was there."""
+    return frames.last - cursor >= _PAGE or len(frames.data) >= _MAX_PAGE_CHARS
 
 
 def _ended(tx: Tx, task_id: str) -> bool:

@@ -17,6 +17,7 @@ from squib.store import encode, rows, stream
 from squib.store.claims import Claims, lost
 from squib.store.database import Tx, clock
 from squib.store.lease import Lease
+from squib.store.moves import move
 from squib.store.tables import labels as labels_table
 from squib.store.tables import messages, tasks
 
@@ -28,7 +29,6 @@ _OWNED = sa.select(
     *(_t.id, _t.owner, _t.state, _t.finished_at, _t.last_seq, _t.lease_token, _t.lease_worker, _t.cancel_requested)
 ).where(_t.id == sa.bindparam("wanted"))
 _LOCKED = {True: _OWNED.with_for_update(), False: _OWNED}
-_MOVE = tasks.update().where(_t.id == sa.bindparam("wanted")).returning(*rows.SHOWN)
 _MAKE = {
     postgres: tasks.insert().values(claim_at=clock(postgres)).returning(*rows.SHOWN) for postgres in (True, False)
 }
@@ -172,7 +172,7 @@ class Tasks(Claims):
                 now = row.cancel_requested or not not_before
                 written["claim_at"] = tx.now if now else not_before
                 tx.wake("queue")
-            return _move(tx, row, to, events, written)
+            return move(tx, row, to, events, written)
 
         return await self._database.write(work)
 
@@ -201,8 +201,8 @@ class Tasks(Claims):
             written: dict[str, Any] = {"cancel_requested": True, "updated_at": time.time(), "claim_at": tx.now}
             events = [] if row.cancel_requested else asked
             if begun:
-                return _move(tx, row, TaskState(row.state), events, written)
-            return _move(tx, row, TaskState.CANCELLED, events + ended, written)
+                return move(tx, row, TaskState(row.state), events, written)
+            return move(tx, row, TaskState.CANCELLED, events + ended, written)
 
         return await self._database.write(work)
 
@@ -239,22 +239,6 @@ def _read(tx: Tx, task_id: str) -> Task:
 def _last_turn(tx: Tx, task_id: str) -> int:
     query = sa.select(sa.func.max(messages.c.turn)).where(messages.c.task_id == task_id)
     return int(tx.execute(query).scalar_one() or 0)
-
-
-def _move(tx: Tx, row: "sa.Row[Any]", to: TaskState, events: list[encode.Row], written: dict[str, Any]) -> Task:
-    """Write state, columns and events of a locked row."""
-    values = written | {"state": to.value, "last_seq": row.last_seq + len(events)}
-    if to.terminal:
-        values["finished_at"] = time.time()
-        tx.wake(f"control:{row.id}")
-    move = _MOVE
-    if isinstance(claim_at := values.get("claim_at"), sa.ColumnElement):
-        move = move.values(claim_at=claim_at)
-        del values["claim_at"]
-    task = rows.task(tx.execute(move, {"wanted": row.id, **values}).one())
-    if events:
-        stream.insert(tx, [(row.id, row.last_seq + 1, events)])
-    return task
 
 
 def _by_key(tx: Tx, owner: str, key: str, digest: str) -> Task | None:

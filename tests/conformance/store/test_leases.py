@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from squib.contracts.errors import LeaseLost
-from squib.contracts.task import TaskState
-from squib.store import Store
+from squib.contracts.errors import Conflict, LeaseLost
+from squib.contracts.task import Task, TaskState
+from squib.store import Begin, Store
 from tests.conformance.store.conftest import Desk, drafts, said
 
 
@@ -106,3 +106,26 @@ async def test_taking_a_task_claims_it_and_reads_it_with_the_notes_of_its_last_w
     await desk.end(taken.lease)
     await desk.store.tasks.release(taken.lease)
     assert await desk.store.tasks.take(first.task_id, "wrk-3", seconds=60) is None
+
+
+async def test_a_worker_makes_its_first_move_as_it_takes_a_task(desk: Desk) -> None:
+    task_id = await desk.task("first")
+    seen: list[tuple[str, dict]] = []
+
+    def begin(task: Task, notes: dict) -> Begin | None:
+        seen.append((task.id, notes))
+        return Begin(TaskState.PROVISIONING, {"attempt": 1}, {"step": "x"}, {"sandbox_id": "sbx-1"})
+
+    taken = await desk.store.tasks.take(task_id, "wrk-1", seconds=60, begin=begin)
+    assert taken is not None and taken.begun and taken.notes == {"step": "x"}
+    assert seen == [(task_id, {})]
+    assert (taken.task.state, taken.task.sandbox_id, taken.task.last_seq) == (TaskState.PROVISIONING, "sbx-1", 2)
+    assert taken.task == await desk.store.tasks.get(task_id)
+    assert await desk.store.tasks.progress(taken.lease) == {"step": "x"}
+    assert [e.type for e in await desk.store.events.page(task_id)] == ["task.queued", "task.provisioning"]
+    assert await desk.store.tasks.take(task_id, "wrk-2", seconds=60, begin=begin) is None
+    await desk.store.tasks.release(taken.lease)
+    with pytest.raises(Conflict):  # it is past that move, and stays free
+        await desk.store.tasks.take(task_id, "wrk-2", seconds=60, begin=begin)
+    again = await desk.store.tasks.take(task_id, "wrk-2", seconds=60, begin=lambda task, notes: None)
+    assert again is not None and not again.begun and again.notes == {"step": "x"}

@@ -74,6 +74,7 @@ async def _begun(
         yield None
         return
     task = asyncio.ensure_future(call)
+    await asyncio.sleep(0)  # its request is on the way before anything else is done
     try:
         yield task
     finally:

@@ -2,42 +2,63 @@
 
 import asyncio
 import time
+from typing import Any
 
 from squib.contracts.event import Draft, EventType
 from squib.contracts.ids import new_id
 from squib.contracts.sandbox import Sandbox, SandboxSpec
-from squib.contracts.task import TaskState
+from squib.contracts.task import Task, TaskState
 from squib.scheduler import limits
+from squib.scheduler import progress as note
 from squib.scheduler.attach import attach, attach_new, patiently
 from squib.scheduler.job import Job
+from squib.scheduler.progress import Progress
 from squib.scheduler.steps.repository import goes_on
+from squib.store import Begin
+
+
+def begin(task: Task, notes: dict[str, Any]) -> Begin | None:
+    """What taking a task that waits for its first sandbox, or for another one, does at once."""
+    progress = note.load(notes)
+    if task.state is not TaskState.QUEUED or task.cancel_requested or progress.step != "provision":
+        return None
+    started_at = task.started_at or time.time()
+    columns = {"sandbox_id": _mint(task, progress), "started_at": started_at, "suspended": None}
+    return Begin(TaskState.PROVISIONING, {"attempt": task.attempt}, note.dump(progress), columns)
+
+
+def _mint(task: Task, progress: Progress) -> str:
+    """The sandbox's id. Where nothing lies between the sandbox and the run, the run's is minted too."""
+    if _nothing_to_bring(task, progress):
+        progress.run_id = new_id("run")
+    return task.sandbox_id or new_id("sbx")
 
 
 async def provision(job: Job) -> str:
     """The sandbox's id is kept before the task may lose it: asked twice, the orchestrator makes one.
 
-    The task's row and the machine are made at the same time; an id that never reached the row is swept. Where
-    nothing lies between the sandbox and the run, the run's id is minted here too: one transaction less.
+    A task that was just taken has its id in the row; else the row is written while the machine is made, and an id
+    that never reached the row is swept.
     """
     progress = job.progress
-    new = job.task.sandbox_id is None
-    sandbox_id = job.task.sandbox_id or new_id("sbx")
-    if job.task.state is not TaskState.QUEUED and not new:
-        sandbox = await _create(job, sandbox_id)
-        await attach(job)
-    else:
-        if _nothing_to_bring(job):
-            progress.run_id = new_id("run")
-        sandbox = await _enter_and_create(job, sandbox_id)
+    begun, job.begun = job.begun, False
+    if job.task.state is TaskState.QUEUED or job.task.sandbox_id is None:
+        sandbox = await _enter_and_create(job, _mint(job.task, progress))
         attach_new(job, sandbox)
+    else:
+        sandbox = await _create(job, job.task.sandbox_id)
+        if begun:
+            attach_new(job, sandbox)
+        else:
+            await attach(job)
     if progress.told_of != sandbox.id:
         progress.told_of = sandbox.id
         job.pending.append(_created(sandbox))
-    return "run" if _nothing_to_bring(job) else "repository"
+    return "run" if _nothing_to_bring(job.task, progress) else "repository"
 
 
-def _nothing_to_bring(job: Job) -> bool:
-    return job.task.spec.repository is None and not goes_on(job)
+def _nothing_to_bring(task: Task, progress: Progress) -> bool:
+    return task.spec.repository is None and not goes_on(task, progress)
 
 
 async def _enter_and_create(job: Job, sandbox_id: str) -> Sandbox:

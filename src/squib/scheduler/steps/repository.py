@@ -5,11 +5,11 @@ import time
 
 from squib.contracts.errors import RepositoryError
 from squib.contracts.event import Draft, EventType
-from squib.contracts.task import Repository
+from squib.contracts.task import Repository, Task
 from squib.link import GuestLink
 from squib.scheduler.attach import attach
 from squib.scheduler.job import Job
-from squib.scheduler.progress import Restored
+from squib.scheduler.progress import Progress, Restored
 from squib.scheduler.prompt import ALWAYS_LOST
 from squib.scheduler.repository.work import Saved
 
@@ -19,16 +19,16 @@ _BRANCH = "main"  # of an upload or a commit that names none
 async def repository(job: Job) -> str:
     """Hand the sandbox a bundle; nothing of git's own transport ever reaches it."""
     link = await attach(job)
-    if goes_on(job):
+    if goes_on(job.task, job.progress):
         await _restore(job, link)
     elif job.task.spec.repository is not None:
         await _first_time(job, link, job.task.spec.repository)
     return "run"
 
 
-def goes_on(job: Job) -> bool:
+def goes_on(task: Task, progress: Progress) -> bool:
     """Whether the task has had a sandbox before this one, whose saved work it goes on from."""
-    return job.task.attempt > 1 or job.progress.restore
+    return task.attempt > 1 or progress.restore
 
 
 async def _first_time(job: Job, link: GuestLink, wanted: Repository) -> None:
