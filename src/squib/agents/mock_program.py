@@ -38,7 +38,12 @@ _GIT = [
     "user.email=mock@squib.invalid",
     "-c",
     "commit.gpgsign=false",
+    "-c",
+    "core.abbrev=12",
+    "-c",
+    "maintenance.auto=false",
 ]
+_COMMITTED = re.compile(r"^\[.*?([0-9a-f]{12,})\] ", re.MULTILINE)
 
 
 def main(argv: list[str]) -> int:
@@ -100,11 +105,12 @@ def _plan(prompt: str, turn: int) -> str:
         file.write(f"{title}\n{quoted}\n\n### Plan\n\n1. Read the code.\n2. Change it.\n3. Run its tests.\n")
     _say("output", id="plan", text=f"wrote {PLAN}", is_error=False, truncated=False)
     _say("tool", id="commit", name="git", input={"command": "git commit"})
-    if subprocess.run([*_GIT, "rev-parse", "--git-dir"], capture_output=True, check=False).returncode != 0:
+    if not Path(".git").exists():
         _git("init", "--quiet", "--initial-branch=main")
     _git("add", "--", PLAN)
-    _git("commit", "--quiet", "--no-verify", "-m", f"Plan: {first}", "--", PLAN)
-    commit = _git("rev-parse", "--short=12", "HEAD")
+    said = _git("commit", "--no-verify", "-m", f"Plan: {first}", "--", PLAN)
+    found = _COMMITTED.search(said)
+    commit = found[1] if found is not None else _git("rev-parse", "--short=12", "HEAD")
     _say("output", id="commit", text=f"committed {commit}", is_error=False, truncated=False)
     return commit
 
