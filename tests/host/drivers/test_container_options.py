@@ -9,6 +9,7 @@ from squib.contracts.machine import MachineSpec
 from squib.host.drivers import container_options, view
 from squib.host.drivers.container_engine import Engine
 from squib.host.drivers.container_options import Container
+from squib.host.ground import limits_of
 
 PODMAN = Engine("podman", "/usr/bin/podman", ("--root", "/state/podman"), "runc", grouped=True)
 DOCKER = Engine("docker", "/usr/bin/docker")
@@ -21,7 +22,9 @@ def build(
     config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")
     root: Path | str = Path("/state/containers/x/root") if engine.is_podman else "localhost/squib-root:x"
     binds = [view.Bind(source, "/workspace", writable=True), view.Bind("/usr", "/usr")]
-    made = Container(spec, config, "squib-1", uid, Path("/m/seccomp.json"), Path("/m/pid"), group, root, binds)
+    made = Container(
+        spec, config, "squib-1", uid, Path("/m/seccomp.json"), Path("/m/pid"), group, root, binds, limits_of(spec)
+    )
     argv = container_options.arguments(engine, made, own, ["/usr/bin/python3", "guest.pyz"])
     assert argv[-3:] == [str(root), "/usr/bin/python3", "guest.pyz"]
     return " ".join(argv)
@@ -75,12 +78,12 @@ def test_our_group_limits_the_container_where_there_is_one_and_else_the_engine_d
     assert "--cgroup-parent /squib-1/mch-1" in grouped
     assert "--memory " not in grouped
     alone = build(engine, 200_001, 0)
-    assert "--memory 1024m --memory-swap 1024m --cpus 1.5 --pids-limit 100" in alone
+    assert "--memory 1073741824 --memory-swap 1073741824 --cpus 1.5 --pids-limit 100" in alone
 
 
 def test_the_users_proxies_are_not_handed_on() -> None:
     assert "--http-proxy=false" in build(PODMAN, 200_001, 0)
-    assert "--env https_proxy= --env HTTPS_PROXY=" in build(DOCKER, 200_001, 0)
+    assert "--env https_proxy --env HTTPS_PROXY" in build(DOCKER, 200_001, 0)
 
 
 def test_a_path_that_no_engine_can_be_told_of_is_refused() -> None:

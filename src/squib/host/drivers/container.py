@@ -7,7 +7,6 @@ host: on a Mac, squib belongs into the engine's own Linux machine.
 import asyncio
 import contextlib
 import functools
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -19,19 +18,25 @@ import structlog
 from squib.contracts.errors import DriverUnavailable, InfrastructureError, SquibError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability, Isolation, Machine, MachineSpec
-from squib.host import cgroups, interpreters, limits, machines, processes, recall, records, seccomp
+from squib.host import cgroups, interpreters, limits, machines, processes, recall, records
 from squib.host.cgroups import Limits
-from squib.host.drivers import container_engine, container_options, container_root, sandbox, trial, view
+from squib.host.drivers import (
+    container_engine,
+    container_options,
+    container_outfit,
+    container_root,
+    gvisor_runsc,
+    sandbox,
+    trial,
+)
 from squib.host.drivers.base import Frozen
 from squib.host.drivers.container_engine import Engine
-from squib.host.drivers.container_options import Container
 from squib.host.drivers.trial import Trial
-from squib.host.ground import Ground, console_tail, limits_of, vacate
+from squib.host.ground import Ground, console_tail
 from squib.host.layout import MachineDir
 
 log = structlog.get_logger(__name__)
 BOOT_SECONDS = 30.0
-_PAUSES = (0.001, 0.01, 0.1, 1.0)  # seconds
 _ADVICE = (
     (r"neither Podman nor", "Install Podman (apt-get install podman runc), or Docker."),
     (r"[Pp]ermission denied.*docker.*sock|connect to the Docker daemon", "Start Docker, and join the group docker."),
@@ -89,7 +94,7 @@ class ContainerDriver:
             raise DriverUnavailable("containers are not frozen, so that none can go on")
         engine = await self._known()
         await self._sweep(engine)
-        command = (sandbox.GUEST, "serve", "--config", f"{sandbox.CONFIG}/guest.json")
+        command = container_outfit.program(engine, sandbox.GUEST, "serve", "--config", f"{sandbox.CONFIG}/guest.json")
         guest = (spec.python or self._python, *interpreters.FLAGS, *command)
         async with machines.holding(self._ground, self.name, spec, directory) as draft:
             machines.write_config(MachineDir(directory), config)
@@ -104,11 +109,11 @@ class ContainerDriver:
         with contextlib.suppress(OSError, ValueError):  # without that file, no engine was asked for it
             engine = Engine.load(_engine_file(machine).read_bytes())
             await engine.remove(machine.id)
-        await self._vacate(machine)
+        await container_outfit.take_back(self._ground, machine)
 
     def bounds(self, spec: MachineSpec) -> Limits:
-        """What was asked for: beside the guest there is only Podman's watcher, which is small."""
-        return limits_of(spec)
+        """What was asked for: beside the guest there is only Podman's watcher, which is small. gVisor needs more."""
+        return container_outfit.bounds(self._engine, spec)
 
     def workspace(self, machine: Machine) -> Path | None:
         """The directory that is bound at /workspace."""
@@ -118,7 +123,18 @@ class ContainerDriver:
         claims = limits.claims(self._ground)
         if not engine.is_podman and not engine.grouped:
             claims = (*(f"{c}: by docker" for c in cgroups.CONTROLLERS), claims[-1])  # the last is the disk's
-        return Capability(self.name, True, Isolation.NAMESPACE, version=version, limits=claims, boot_ms=boot_ms)
+        if engine.is_gvisor:
+            claims = tuple("pids: RLIMIT_NPROC" if claim.startswith("pids:") else claim for claim in claims)
+        return Capability(
+            self.name,
+            True,
+            Isolation.USERSPACE_KERNEL if engine.is_gvisor else Isolation.NAMESPACE,
+            version=version,
+            own_kernel=engine.is_gvisor,
+            limits=claims,
+            boot_ms=boot_ms,
+            lacks=gvisor_runsc.LACKS if engine.is_gvisor else (),
+        )
 
     async def _known(self) -> Engine:
         """The engine that works here, looked for once. Raises DriverUnavailable."""
@@ -134,22 +150,31 @@ class ContainerDriver:
         troubles = []
         for candidate in container_engine.find(self._ground):
             try:
-                engine = await container_engine.look(candidate)
-                await self._sweep(engine)
-                self._python = await self._trial(engine).find_python()
-                version = await engine.version()
+                engines = await container_engine.look(candidate)
             except InfrastructureError as error:
                 troubles.append(f"{candidate}: {error.detail}")
-            else:
-                self._engine = engine
-                return engine, version
+                continue
+            for engine in engines:
+                try:
+                    await self._sweep(engine)
+                    self._python = await self._trial(engine).find_python()
+                    version = await engine.version()
+                except InfrastructureError as error:
+                    troubles.append(f"{engine}: {error.detail}")
+                else:
+                    self._engine = engine
+                    return engine, version
         trouble = "; ".join(troubles) or "neither Podman nor Docker is installed"
         advice = trial.advise(trouble, _ADVICE, _OTHERWISE)
         raise DriverUnavailable(f"no container boots: {trouble}", advice=advice)
 
     def _trial(self, engine: Engine) -> Trial:
         boot = functools.partial(self._boot, engine)
-        return Trial(self._ground, self.name, boot, self.destroy, BOOT_SECONDS, engine.output)
+        usual = Trial(self._ground, self.name, boot, self.destroy, BOOT_SECONDS, engine.output)
+        if not engine.is_gvisor:
+            return usual
+        program = container_outfit.program(engine, f"{sandbox.CONFIG}/check.py")
+        return replace(usual, confined=trial.confined_by_gvisor, program=program)
 
     async def _boot(self, engine: Engine, draft: Machine, config: GuestConfig, argv: Sequence[str]) -> Machine:
         """Have the engine start the container, and learn the pid of its first process here outside."""
@@ -157,7 +182,7 @@ class ContainerDriver:
         _engine_file(draft).write_bytes(engine.saved())
         records.save(draft)  # its name is its id: that is enough to find whatever comes of it
         try:
-            container = await self._prepare(engine, draft, config)
+            container = await container_outfit.prepare(self._ground, engine, draft, config)
             command = container_options.arguments(engine, container, os.geteuid(), argv)
             with machines.opened_console(place) as console:
                 started = await engine.start(command, console)
@@ -174,55 +199,10 @@ class ContainerDriver:
         records.save(machine)
         return machine
 
-    async def _prepare(self, engine: Engine, draft: Machine, config: GuestConfig) -> Container:
-        """Leave all that the engine reads. Raises InfrastructureError or OSError."""
-        place = Path(draft.directory)
-        user = container_options.inner_user(engine, os.geteuid() if draft.uid is None else draft.uid)
-        own = [*view.of_machine(self._ground, draft, config), *_accounts(place, config, user)]
-        profile = place / "seccomp.json"
-        profile.write_text(json.dumps(seccomp.profile()))
-        skeleton = await container_root.skeleton(self._ground.state, draft.spec.image, config, own)
-        root = skeleton.path if engine.is_podman else await engine.bring(skeleton)
-        return Container(
-            spec=draft.spec,
-            config=config,
-            installation=self._ground.groups.name,
-            uid=draft.uid,
-            profile=profile,
-            pid_file=place / "pid",
-            group=self._prepare_groups(draft) if engine.grouped else None,
-            root=root,
-            binds=[*skeleton.binds, *own],
-        )
-
-    def _prepare_groups(self, draft: Machine) -> str | None:
-        """Make the machine's group in every hierarchy: run-times make theirs below it in each. Gives its path."""
-        if not draft.cgroups:
-            return None
-        path = cgroups.from_top(draft.cgroups[0])
-        for group in cgroups.in_all(path):
-            with contextlib.suppress(OSError):
-                group.mkdir(parents=True, exist_ok=True)
-        return path
-
-    async def _vacate(self, machine: Machine) -> None:
-        """Give back what it held, the groups that `_prepare_groups` made included. Raises InfrastructureError."""
-        await vacate(self._ground, machine)
-        groups = cgroups.in_all(cgroups.from_top(machine.cgroups[0])) if machine.cgroups else []
-        for pause in _PAUSES:  # a process leaves its groups a moment after it has ended
-            if cgroups.remove(tuple(map(str, groups))):
-                break
-            await asyncio.sleep(pause)
-        else:
-            raise InfrastructureError(f"control groups of {machine.id} are still in use")
-        for above in {group.parent for group in groups} - set(self._ground.groups.places):
-            with contextlib.suppress(OSError):  # it has other machines' groups
-                above.rmdir()
-
     async def _undo(self, engine: Engine, draft: Machine) -> None:
         try:
             await engine.remove(draft.id)
-            await self._vacate(draft)
+            await container_outfit.take_back(self._ground, draft)
         except InfrastructureError as error:
             log.error("a container can't be removed yet", machine=draft.id, error=error.detail)
 
@@ -263,17 +243,3 @@ def _map_project_ids(pid: int) -> None:
 def _engine_file(machine: Machine) -> Path:
     """Where it is kept by which engine the machine was made."""
     return Path(machine.directory) / "engine.json"
-
-
-def _accounts(place: Path, config: GuestConfig, user: int) -> list[view.Bind]:
-    """The machine's /etc/passwd, /etc/group and /etc/hosts."""
-    folder = place / "etc"
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o711)
-    binds = []
-    for name, content in zip(("passwd", "group", "hosts"), sandbox.accounts(config.hostname, user), strict=True):
-        path = folder / name
-        path.write_bytes(content)
-        path.chmod(0o444)
-        binds.append(view.Bind(str(path), f"/etc/{name}"))
-    return binds

@@ -20,6 +20,7 @@ CALL_SECONDS = 30.0
 _PASSED_ON = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG")
 #: Run-times to try beside Podman's own choice; crun, which that often is, refuses where control groups are mixed.
 _RUNTIMES = ("runc", "crun")
+_GVISOR = "runsc"  # the name that gVisor's own set-up registers with Docker
 _MAX_SAID = 4000  # characters of an error
 
 
@@ -40,6 +41,11 @@ class Engine:
     def is_podman(self) -> bool:
         """Whether it takes Podman's options: a root file system as it lies, and user ids of the container's own."""
         return self.kind == "podman"
+
+    @property
+    def is_gvisor(self) -> bool:
+        """Whether its containers run on gVisor's kernel."""
+        return self.runtime == _GVISOR
 
     def command(self, *arguments: str) -> list[str]:
         """The whole command line for one command."""
@@ -170,16 +176,18 @@ def find(ground: Ground) -> Iterator[Engine]:
         yield Engine("docker", program)
 
 
-async def look(engine: Engine) -> Engine:
-    """What the engine says of itself, as far as its use depends on it. Raises InfrastructureError."""
+async def look(engine: Engine) -> list[Engine]:
+    """The ways to use it that it tells of, the strongest first. Raises InfrastructureError."""
     if engine.is_podman:
-        return engine
+        return [engine]
     facts = json.loads(await engine.ask("info", "--format", "{{json .}}"))
     if facts.get("ServerErrors"):
         raise InfrastructureError("; ".join(facts["ServerErrors"])[-_MAX_SAID:])
     if facts.get("KernelVersion") != os.uname().release:
         raise InfrastructureError(f"its containers run on another kernel ({facts.get('OperatingSystem')})")
-    return replace(engine, grouped=os.geteuid() == 0 and facts.get("CgroupDriver") == "cgroupfs")
+    usual = replace(engine, grouped=os.geteuid() == 0 and facts.get("CgroupDriver") == "cgroupfs")
+    registered = [replace(usual, runtime=_GVISOR)] if _GVISOR in (facts.get("Runtimes") or {}) else []
+    return [*registered, usual]
 
 
 def programs() -> list[str]:

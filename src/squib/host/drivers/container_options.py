@@ -8,14 +8,15 @@ from pathlib import Path
 from squib.contracts.errors import InfrastructureError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import MachineSpec
+from squib.host.cgroups import Limits
 from squib.host.drivers import sandbox, view
 from squib.host.drivers.container_engine import Engine
 from squib.host.drivers.container_root import SETTER
+from squib.host.ground import MIB
 from squib.host.launch import MAX_FILES
 
-_MIB = 1024 * 1024
 _PID_MAX = Path("/proc/sys/kernel/pid_max")
-#: Engines hand their user's proxies, and with them passwords, on to containers.
+#: Docker hands its user's proxies, and with them passwords, on to containers, unless it is told to unset them.
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
@@ -32,6 +33,7 @@ class Container:
     group: str | None  # the control group above the container's, which holds its limits; None: the engine limits it
     root: Path | str  # a directory for Podman, an image's name for Docker
     binds: Sequence[view.Bind]
+    bounds: Limits  # what all of the container may take
 
 
 def inner_user(engine: Engine, uid: int) -> int:
@@ -47,8 +49,8 @@ def arguments(engine: Engine, container: Container, own: int, argv: Sequence[str
         _identity(container),
         ("--user", f"{user}:{user}"),
         _podman(container, own) if engine.is_podman else _docker(engine, container),
-        _confinement(container),
-        _limits(container),
+        _confinement(engine, container),
+        _limits(engine, container),
         _memory(engine, container, user),
         (part for bind in container.binds for part in _bind(bind)),
         ("--rootfs", str(container.root)) if engine.is_podman else (str(container.root),),
@@ -65,9 +67,10 @@ def _identity(container: Container) -> Iterator[str]:
     yield from (part for name, value in variables.items() for part in ("--env", f"{name}={value}"))
 
 
-def _confinement(container: Container) -> Iterator[str]:
+def _confinement(engine: Engine, container: Container) -> Iterator[str]:
     yield from ("--network", "none", "--ipc", "none", "--cgroupns", "private", "--read-only", "--cap-drop", "ALL")
-    yield from ("--security-opt", "no-new-privileges", "--security-opt", f"seccomp={container.profile}")
+    profile = "unconfined" if engine.is_gvisor else container.profile  # the guest's first code brings its own
+    yield from ("--security-opt", "no-new-privileges", "--security-opt", f"seccomp={profile}")
     # SELinux would keep the container from directories that are not labelled as its own.
     yield from ("--security-opt", "label=disable")
 
@@ -87,23 +90,26 @@ def _docker(engine: Engine, container: Container) -> Iterator[str]:
     yield from ("--pull", "never", "--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=1")
     if engine.runtime:
         yield from ("--runtime", engine.runtime)
-    yield from (part for name in _PROXIES for part in ("--env", f"{name}=", "--env", f"{name.upper()}="))
+    yield from (part for name in _PROXIES for part in ("--env", name, "--env", name.upper()))
+    yield from ("--env", "HOSTNAME")
 
 
-def _limits(container: Container) -> Iterator[str]:
-    spec = container.spec
+def _limits(engine: Engine, container: Container) -> Iterator[str]:
+    spec, bounds = container.spec, container.bounds
     # Never more than this process has itself, which is all that the engine may give; Podman keeps to this many pids.
     processes = _at_most(resource.RLIMIT_NPROC, int(_PID_MAX.read_text()))
-    files, size = _at_most(resource.RLIMIT_NOFILE, MAX_FILES), _at_most(resource.RLIMIT_FSIZE, spec.disk * _MIB)
+    if engine.is_gvisor:  # its kernel counts those inside; a limit outside would end all of it
+        processes = min(processes, spec.pids)
+    files, size = _at_most(resource.RLIMIT_NOFILE, MAX_FILES), _at_most(resource.RLIMIT_FSIZE, spec.disk * MIB)
     for name, most in (("core", 0), ("fsize", size), ("nofile", files), ("nproc", processes)):
         yield from ("--ulimit", f"{name}={most}:{most}")
     yield from ("--oom-score-adj", "500")
     if container.group is not None:
         yield from ("--cgroup-parent", container.group, "--pids-limit", "-1")
     else:
-        memory = f"{spec.memory}m"
+        memory = str(bounds.memory)
         yield from ("--memory", memory, "--memory-swap", memory)
-        yield from ("--cpus", f"{max(spec.cpu, 0.01):g}", "--pids-limit", str(spec.pids))
+        yield from ("--cpus", f"{max(bounds.cpu, 0.01):g}", "--pids-limit", str(bounds.pids))
 
 
 def _at_most(kind: int, wanted: int) -> int:
@@ -118,6 +124,8 @@ def _memory(engine: Engine, container: Container, user: int) -> Iterator[str]:
     yield from _tmpfs(engine, "/sys/fs/cgroup", "ro", "mode=0000", "size=4k")
     yield from _tmpfs(engine, "/dev/shm", "rw", "exec", "mode=1777", size)
     yield from _tmpfs(engine, "/tmp", "rw", "exec", "mode=1777", size)
+    if engine.is_gvisor:  # it has a tun there that everybody may open
+        yield from _tmpfs(engine, "/dev/net", "ro", "mode=0000", "size=4k")
     owner = ("U",) if engine.is_podman else (f"uid={user}", f"gid={user}")
     yield from _tmpfs(engine, container.config.home, "rw", "exec", "mode=0700", size, *owner)
 

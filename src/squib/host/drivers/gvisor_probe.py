@@ -16,7 +16,6 @@ from squib.host.drivers import gvisor_bundle, gvisor_frozen, gvisor_runsc, gviso
 from squib.host.drivers.base import Frozen
 from squib.host.drivers.gvisor_runsc import Runsc
 from squib.host.ground import Ground, console_tail, vacate
-from squib.host.interpreters import Finding
 from squib.host.layout import MachineDir
 from squib.host.removal import remove_tree
 
@@ -84,7 +83,7 @@ async def _try(ground: Ground, runsc: Runsc, limits: cgroups.Limits, image: str,
         async with machines.holding(ground, "gvisor", spec, place.root) as draft:
             gvisor_bundle.leave(place.config / "check.py", _PROGRAM.encode())
             machine = await gvisor_start.start(ground, runsc, draft, beginning)
-            if trouble := trial.judge(python, await _said(machine, place), _confined):
+            if trouble := trial.judge(python, await _said(machine, place), trial.confined_by_gvisor):
                 raise InfrastructureError(trouble)
             boot_ms = (time.perf_counter() - began) * 1000
             why_not = await _freeze(runsc, machine, place)
@@ -96,11 +95,6 @@ async def _try(ground: Ground, runsc: Runsc, limits: cgroups.Limits, image: str,
     if why_not:
         log.warning("gVisor machines can't be frozen here", reason=why_not)
     return boot_ms, not why_not
-
-
-def _confined(finding: Finding) -> bool:
-    """Whether gVisor's kernel shows what it must: it says nothing of new privileges."""
-    return finding.capabilities == 0 and finding.filtered
 
 
 async def _said(machine: Machine, place: MachineDir) -> str:

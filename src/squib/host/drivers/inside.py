@@ -3,12 +3,11 @@
 Runs under any CPython >= 3.11 with nothing but its standard library, as `inside.py FILTER GUEST ARGUMENT ...`. It
 starts as the kernel's user 0, the only one that its files outside are mapped to, with some capabilities over gVisor's
 own kernel. It goes on as user 1000 of a user namespace in which that is user 0's only name, with no capability and
-no way to one, under the same system call filter as other sandboxes. Where GUEST is the supervisor's zipapp, it forks
-off the helper before, another user's process that keeps what it takes to renew the machine's names.
+no way to one, under the same system call filter as other sandboxes. Where GUEST is the supervisor's zipapp, it starts
+a helper before, which keeps what it takes to renew the machine's names: see squib.guest.helper.
 """
 
 import ctypes
-import importlib
 import os
 import runpy
 import shutil
@@ -21,12 +20,12 @@ UID = 1000
 _NOBODY = 65534
 _CLONE_NEWUSER = 0x10000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND = 1, 32, 4096
-_PR_SET_KEEPCAPS, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 8, 22, 24, 38, 2
-_CAP_SYS_ADMIN = 21
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 24, 38, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63  # numbers that the kernel does not know are refused
-_HELPER = "SQUIB_HELPER"  # tells the supervisor of its helper: see squib.guest.helper
-_MESSAGE_BYTES = 16_384
+_HELPER = "SQUIB_HELPER"  # tells the supervisor of its helper
+_SHELL = "/bin/sh"
+_ASLEEP = 'read -r wake && exec "$@"'
 
 
 class _Filter(ctypes.Structure):
@@ -39,10 +38,11 @@ def main() -> None:
     """Confine this process and become the guest. Raises OSError where the kernel refuses a step."""
     libc = ctypes.CDLL(None, use_errno=True)
     program = Path(sys.argv[1]).read_bytes()
-    _close_mounts(libc)
-    if sys.argv[2].endswith(".pyz"):
-        os.environ[_HELPER] = _fork_helper(libc, sys.argv[2])
-    _become_nobody(libc)
+    if os.getuid() == 0:  # a container engine has given away all but the system calls
+        _close_mounts(libc)
+        if sys.argv[2].endswith(".pyz"):
+            os.environ[_HELPER] = _start_helper(sys.argv[2])
+        _become_nobody(libc)
     _filter(libc, program)
     sys.argv = sys.argv[2:]
     runpy.run_path(sys.argv[0], run_name="__main__")
@@ -61,28 +61,16 @@ def _close_mounts(libc: ctypes.CDLL) -> None:
         _check(libc.mount(None, path, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY, None), f"remount {path.decode()}")
 
 
-def _fork_helper(libc: ctypes.CDLL, guest: str) -> str:
-    """Start the helper; gives what the supervisor is told of it: a descriptor and the helper's pid."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        try:
-            _help(libc, guest, theirs)
-        finally:
-            os._exit(1)
+def _start_helper(guest: str) -> str:
+    """Start the helper; gives what the supervisor is told of it: a descriptor and the helper's pid.
+
+    It sleeps as a small shell: most machines are never frozen, and a fork of this process would cost their start 40 ms.
+    """
+    ours, theirs = socket.socketpair()
+    command = [_SHELL, "-c", _ASLEEP, "sh", sys.executable, "-I", "-S", guest, "help"]
+    pid = os.posix_spawn(_SHELL, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)])
     theirs.close()
     return f"{ours.detach()} {pid}"
-
-
-def _help(libc: ctypes.CDLL, guest: str, end: socket.socket) -> None:
-    """Answer the supervisor, by the guest's own code, as the owner of /dev and with one capability."""
-    libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    _limit(libc, 1 << _CAP_SYS_ADMIN)
-    sys.path.insert(0, guest)
-    while message := end.recv(_MESSAGE_BYTES):  # only then is the code loaded: most machines are never frozen
-        end.send(importlib.import_module("squib.guest.rights").answer(message))
 
 
 def _become_nobody(libc: ctypes.CDLL) -> None:
@@ -93,13 +81,8 @@ def _become_nobody(libc: ctypes.CDLL) -> None:
         Path("/proc/self", name).write_text(f"{UID} {before} 1")
     for number in range(_LAST_CAPABILITY + 1):
         libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    _limit(libc, 0)
-
-
-def _limit(libc: ctypes.CDLL, capabilities: int) -> None:
-    """Have these alone, a bit for each of the first 32, as effective and permitted ones, and none to hand on."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    _check(libc.capset(header, struct.pack("=6I", capabilities, capabilities, 0, 0, 0, 0)), "capset")
+    _check(libc.capset(header, struct.pack("=6I", *[0] * 6)), "capset")
 
 
 def _filter(libc: ctypes.CDLL, program: bytes) -> None:

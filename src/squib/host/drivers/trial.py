@@ -22,6 +22,16 @@ LIBSECCOMP = "Install libseccomp (apt-get install libseccomp2)."
 NO_PYTHON = "there is no Python where the sandbox could see it"
 
 
+def confined(finding: Finding) -> bool:
+    """Whether the host's own kernel holds against a machine what it must."""
+    return finding.confined
+
+
+def confined_by_gvisor(finding: Finding) -> bool:
+    """Whether gVisor's kernel shows what it must: it says nothing of new privileges."""
+    return finding.capabilities == 0 and finding.filtered
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """How one driver's machines are begun and ended, for machines that run nothing but the check."""
@@ -32,6 +42,8 @@ class Trial:
     end: Callable[[Machine], Awaitable[None]]
     seconds: float  # that a boot may take
     output: Callable[[Machine], Awaitable[str]] | None = None  # what it has printed; None: what its console holds
+    confined: Callable[[Finding], bool] = confined
+    program: Sequence[str] = ("-c", interpreters.CHECK)  # what Python is given to run the check
 
     async def find_python(self) -> str:
         """The first Python under which the guest can run in a machine of the default image, confined.
@@ -51,7 +63,7 @@ class Trial:
         spec = MachineSpec(ids.new_id("mch"), image=base.image)
         directory = self.ground.state.machine(spec.id).root
         config = GuestConfig(spec.id, "", "unix:/run/squib/guest/guest.sock")
-        argv = limits.counted(self.ground, spec, (python, *interpreters.FLAGS, "-c", interpreters.CHECK))
+        argv = limits.counted(self.ground, spec, (python, *interpreters.FLAGS, *self.program))
         try:
             async with machines.holding(self.ground, self.driver, spec, directory) as draft:
                 machine = await self.boot(draft, config, argv)
@@ -63,7 +75,7 @@ class Trial:
             return str(error) or f"nothing happened for {self.seconds:.0f} s"
         finally:
             await asyncio.to_thread(remove_tree, directory)
-        return judge(python, said, lambda finding: finding.confined)
+        return judge(python, said, self.confined)
 
 
 def judge(python: str, said: str, confined: Callable[[Finding], bool]) -> str:
