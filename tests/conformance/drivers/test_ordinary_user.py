@@ -13,6 +13,8 @@ import wsproto
 
 import squib
 from tests import leaks
+from tests.conformance.drivers.bench import show_images
+from tests.needs import OF_DRIVER
 
 UID = 54_321
 PROGRAM = """
@@ -120,4 +122,42 @@ async def test_an_ordinary_user_has_machines_too(driver: str, library: Path, sha
         assert born < 2048
         assert error == 11  # EAGAIN
     assert await leaks.gone(facts["id"], str(state)) == []
+    assert list((state / "machines").iterdir()) == []
+
+
+PROBE = """
+import asyncio, dataclasses, json, sys
+from pathlib import Path
+from squib.host import HostConfig, probes
+from squib.host.drivers import registry
+
+async def main():
+    ground = await probes.ground(HostConfig(Path(sys.argv[1]), b"k" * 32, driver=sys.argv[2]), probing=True)
+    print(json.dumps(dataclasses.asdict(await registry.make(sys.argv[2], ground).probe())))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.needs("root", "setpriv")
+@pytest.mark.parametrize(
+    "driver", [pytest.param(n, marks=pytest.mark.needs(*OF_DRIVER.get(n, ()))) for n in ("container", "qemu")]
+)
+async def test_what_an_ordinary_user_lacks_is_said(driver: str, library: Path, shared_tmp: Path) -> None:
+    """Such a user may need ids of its own, or the right to a device: who reads the answer knows what to do."""
+    state = shared_tmp / "state"
+    state.mkdir()
+    show_images(state)
+    os.chown(state, UID, UID)
+    probe = await asyncio.create_subprocess_exec(
+        *("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--"),
+        *("/usr/bin/python3", "-c", PROBE, str(state), driver),
+        env={"PYTHONPATH": str(library), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(state)},
+        cwd="/",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await probe.communicate()
+    found = json.loads(said.splitlines()[-1])
+    assert found["works"] or (found["why_not"] and found["advice"])
+    assert leaks.find(str(state)) == []
     assert list((state / "machines").iterdir()) == []
