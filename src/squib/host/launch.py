@@ -49,6 +49,7 @@ class Start:
     descriptors: Sequence[int] = ()  # handed on under the same numbers
     enter: Sequence[str] = ()  # run before root is given up: a program that becomes the one in its arguments
     user_groups: Sequence[int] = ()  # that the user is in besides its own: of devices that it needs
+    drops: bool = False  # the program is started as root and becomes the user itself, as Firecracker's jailer does
 
 
 class Held:
@@ -81,7 +82,8 @@ def start(what: Start, children: "Children") -> Held:
     files = min(MAX_FILES, _hard(resource.RLIMIT_NOFILE))
     blocks = min(what.disk * 2048, _hard(resource.RLIMIT_FSIZE) // 512)  # the shell counts blocks of 512 bytes
     script = ("/bin/sh", "-c", _SCRIPT, "squib", str(files), str(blocks), str(len(what.joins)), *what.joins)
-    argv = [*script, *what.enter, *_as_user(what.uid, what.user_groups), *what.argv]
+    becomes = () if what.drops else _as_user(what.uid, what.user_groups)
+    argv = [*script, *what.enter, *becomes, *what.argv]
     wait, gate = os.pipe()
     try:
         process = subprocess.Popen(

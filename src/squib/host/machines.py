@@ -27,6 +27,7 @@ class Program:
     disk: int | None = None  # MiB that each file may have; None: as the machine's specification says
     enter: Sequence[str] = ()  # as launch.Start has it
     user_groups: Sequence[int] = ()  # as launch.Start has it
+    drops: bool = False  # as launch.Start has it
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +89,7 @@ def held(ground: Ground, machine: Machine, program: Program) -> Iterator[launch.
                 descriptors=program.descriptors,
                 enter=program.enter,
                 user_groups=program.user_groups,
+                drops=program.drops,
             )
             waiting = launch.start(what, ground.children)
         except OSError as error:

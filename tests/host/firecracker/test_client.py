@@ -139,7 +139,8 @@ async def test_a_load_that_is_refused_for_its_order_alone_is_harmless(parts: Fil
 
 async def test_a_machine_of_an_earlier_process_is_taken_up(client: Firecracker, vmm: Recorded, parts: Files) -> None:
     await boot(client, parts)
-    async with Firecracker(vmm.socket, state=(await client.info()).state) as later:
+    async with Firecracker(vmm.socket) as later:
+        await later.attach()
         await later.pause()
         with pytest.raises(OutOfOrder):
             await later.start()

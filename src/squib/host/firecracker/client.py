@@ -24,13 +24,13 @@ _HARMLESS = "not allowed after configuring boot-specific resources"
 class Firecracker:
     """One VMM, from its start to its end; close it, or use it as an async context manager.
 
-    `socket` is the path on the host, `uid` who must own it, `state` what GET / says of a machine that another
-    process of ours has started. Errors: those of `firecracker.errors`, and InvalidRequest for a malformed id.
+    `socket` is the path on the host, `uid` who must own it. Errors: those of `firecracker.errors`, and InvalidRequest
+    for a malformed id.
     """
 
-    def __init__(self, socket: Path, *, uid: int | None = None, state: InstanceState = InstanceState.NOT_STARTED):
+    def __init__(self, socket: Path, *, uid: int | None = None):
         self._wire = Wire(socket, uid)
-        self._course = Course(state)
+        self._course = Course()
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,6 +43,10 @@ class Firecracker:
     def close(self) -> None:
         """Close the connection; the VMM goes on."""
         self._wire.close()
+
+    async def attach(self) -> None:
+        """Take over a VMM that another process of ours has made something of."""
+        self._course = Course((await self.info()).state)
 
     @property
     def state(self) -> InstanceState:

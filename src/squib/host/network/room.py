@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import socket
 import struct
@@ -25,6 +26,7 @@ MAC = "02:73:71:75:69:62"  # the machine's; one alone is in its room
 _TAP_MAC = "02:73:71:75:69:61"
 _PREFIX_MASK = "255.255.255.252"
 _CLONE_NEWNET = 0x40000000
+_TUNSETPERSIST, _TUNSETOWNER = 0x400454CB, 0x400454CC
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _SIOCSIFHWADDR, _SIOCSARP = 0x8924, 0x8955
@@ -46,10 +48,13 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def made() -> AsyncIterator[Room]:
-    """A room, which this process lets go of at the end. Needs root. Raises InfrastructureError."""
+async def made(owner: int | None = None) -> AsyncIterator[Room]:
+    """A room, which this process lets go of at the end. Needs root. Raises InfrastructureError.
+
+    With `owner` the tap is held by nobody, and waits for a monitor that this user runs in the room.
+    """
     try:
-        room = await _in_thread(_make)
+        room = await _in_thread(functools.partial(_make, owner))
     except OSError as error:
         raise InfrastructureError(f"the machine's network can't be made: {error}") from error
     try:
@@ -83,7 +88,7 @@ async def _in_thread(work: Callable[[], Room]) -> Room:
     return await outcome
 
 
-def _make() -> Room:
+def _make(owner: int | None) -> Room:
     """In a thread that ends after it. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
@@ -91,14 +96,17 @@ def _make() -> Room:
         raise OSError(code, f"a network namespace: {os.strerror(code)}")
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return Room(namespace, furnish())
+        return Room(namespace, furnish(owner))
     except OSError:
         os.close(namespace)
         raise
 
 
-def furnish() -> int:
-    """Put the tap into this thread's network namespace, which is new; gives its descriptor. Raises OSError."""
+def furnish(owner: int | None = None) -> int:
+    """Put the tap into this thread's network namespace, which is new; gives its descriptor. Raises OSError.
+
+    With `owner` it stays without one, for as long as the namespace does, and the descriptor is -1.
+    """
     for name in ("all", "default"):
         with contextlib.suppress(OSError):  # a kernel without IPv6
             Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
@@ -115,10 +123,16 @@ def furnish() -> int:
             # The machine need not be asked for what is known: it may not be there yet, or be frozen.
             entry = _address(GUEST) + struct.pack("H6s8x", _ARPHRD_ETHER, _hardware(MAC))
             fcntl.ioctl(control, _SIOCSARP, entry + struct.pack("i16s16s", _ATF_COM | _ATF_PERM, b"", TAP.encode()))
+        if owner is not None:
+            fcntl.ioctl(tap, _TUNSETOWNER, owner)
+            fcntl.ioctl(tap, _TUNSETPERSIST, 1)
     except OSError:
         os.close(tap)
         raise
-    return tap
+    if owner is None:
+        return tap
+    os.close(tap)
+    return -1
 
 
 def _set(control: socket.socket, request: int, value: bytes) -> None:

@@ -1,10 +1,11 @@
 """What a machine is here: the guest's zipapp under bubblewrap, in the VMM's network namespace and as its user.
 
 A machine's initramfs has `squib/guest.pyz`, `squib/guest.json` and, it may be, `squib/filter`, a system call filter;
-without them the machine is an idle one. Its root is the system's own /usr. What it has in /workspace and in its home
-is on its writable drive: unpacked from there when it starts, and packed into it when it pauses. What it has in /run
-is its memory: packed into the memory file of a snapshot. So a machine that is restored has its files again, but no
-process of before: its guest boots anew, with the configuration and the identity of the machine that was frozen.
+without them the machine is an idle one. Its root is its root drive, where the jailer could mount that, with the
+Python that `squib.python=` names; or else the system's own /usr. What it has in /workspace and in its home is on its
+writable drive: unpacked from there when it starts, and packed into it when it pauses. What it has in /run is its
+memory: packed into the memory file of a snapshot. So a machine that is restored has its files again, but no process
+of before: its guest boots anew, with the configuration and the identity of the machine that was frozen.
 """
 
 import asyncio
@@ -13,43 +14,54 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from squib.testing.firecracker import cpio
 from squib.testing.firecracker.fault import Fault
+from squib.testing.firecracker.nic import Nic
 
 _PYZ, _CONFIG, _FILTER = "squib/guest.pyz", "squib/guest.json", "squib/filter"
+_PYTHON, _NAMED = "/usr/bin/python3", "squib.python="
+_IMAGES = Path("/mnt")  # where the jailer mounts drives
+#: What squib's initramfs prints where it is told to do no more.
+_CHECK, _CHECKED = "squib.check", "squib: the kernel runs\n"
 _MARK = b"squib stand-in\n"
 _HEAD = 4096  # bytes before a packed archive
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "etc")
 _USER = "1000"
+_TAR = ("--sparse", "--ignore-failed-read", "--warning=none")  # what its own user can't read stays behind
 _STILL = "TtZX"  # stopped, or ended (proc(5), stat)
 _PAUSE = 0.001  # seconds
 
 
 class Guest:
-    """The machine's insides, kept below `place`; `python` runs them."""
+    """The machine's insides, kept below `place`."""
 
-    def __init__(self, place: Path, python: str = "/usr/bin/python3"):
-        self._drive, self._run, self._python = place / "drive", place / "run", python
+    def __init__(self, place: Path):
+        self._drive, self._run = place / "drive", place / "run"
         self._process: asyncio.subprocess.Process | None = None
         self._memory: Path | None = None  # of the snapshot that it goes on from
+        self._nic: asyncio.Task[None] | None = None
         self._ordered = asyncio.Event()
 
-    async def boot(self, initrd: str | None, drives: Sequence[dict[str, Any]]) -> None:
-        """Start it, if there is one. Raises Fault."""
+    async def boot(self, words: str, initrd: str | None, drives: Sequence[dict[str, Any]]) -> None:
+        """Start it, if there is one; `words` is the kernel's command line. Raises Fault."""
+        if _CHECK in words.split():
+            sys.stdout.write(_CHECKED)
+            sys.stdout.flush()
         found = cpio.files(Path(initrd).read_bytes()) if initrd is not None else {}
         if _PYZ not in found or _CONFIG not in found:
             return
         self._clear()
-        for name, inside in ((_PYZ, "guest.pyz"), (_CONFIG, "config/guest.json"), (_FILTER, "filter")):
+        named = [word.removeprefix(_NAMED) for word in words.split() if word.startswith(_NAMED)]
+        (self._run / "python").write_text(named[-1] if named else _PYTHON)
+        for name, inside in ((_PYZ, "guest.pyz"), (_CONFIG, "guest.json"), (_FILTER, "filter")):
             if name in found:
-                path = self._run / inside
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(found[name])
+                (self._run / inside).write_bytes(found[name])
         await self._start(drives)
 
     async def resume(self, drives: Sequence[dict[str, Any]]) -> None:
@@ -69,8 +81,12 @@ class Guest:
         while runs := [pid for pid, state in self._processes() if state not in _STILL]:
             _send(runs, signal.SIGSTOP)  # and once more, should one of them have forked meanwhile
             await asyncio.sleep(_PAUSE)
-        if (drive := _writable(drives)) is not None:
-            await _pack(self._drive, drive)
+        try:
+            if (drive := _writable(drives)) is not None:
+                await _pack(self._drive, drive)
+        except Fault:
+            _send([pid for pid, _ in self._processes()], signal.SIGCONT)
+            raise
 
     async def save(self, memory: Path) -> None:
         """Put what it remembers into a snapshot's memory file, which is there."""
@@ -97,6 +113,8 @@ class Guest:
 
     def kill(self) -> None:
         """End it at once: all its processes end with the outermost one."""
+        if self._nic is not None:
+            self._nic.cancel()
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -110,32 +128,41 @@ class Guest:
         drive = _writable(drives)
         if drive is not None and packed(drive):
             await _unpack(drive, self._drive)
-        for path in (self._run / "state", *(self._drive / name for name in ("workspace", "home", "tmp"))):
+        nic = Nic(self._run / "guest.json")
+        for path in (
+            self._run / "state",
+            self._run / "config",
+            *(self._drive / name for name in ("workspace", "home", "tmp")),
+        ):
             path.mkdir(exist_ok=True)
+        (self._run / "config" / "guest.json").write_bytes(nic.inside())
         try:
             with contextlib.ExitStack() as stack:
                 console = stack.enter_context((self._run.parent / "console.log").open("ab"))
                 passed = [stack.enter_context(path.open("rb")) for path in self._run.glob("filter")]
                 numbers = [file.fileno() for file in passed]
-                argv = [*self._argv(), *(word for number in numbers for word in ("--seccomp", str(number)))]
+                argv = [
+                    *self._argv(_image(drives)),
+                    *(word for number in numbers for word in ("--seccomp", str(number))),
+                ]
                 self._process = await asyncio.create_subprocess_exec(
-                    *argv, *self._guest(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=numbers
+                    *argv,
+                    *self._guest(_image(drives)),
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=console,
+                    pass_fds=numbers,
                 )
         except OSError as error:
             raise Fault(f"Start microvm error: the stand-in can't start its guest: {error}") from error
         self._ordered.set()
+        self._nic = asyncio.create_task(nic.serve())
 
-    def _argv(self) -> list[str]:
+    def _argv(self, image: Path | None) -> list[str]:
         argv = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
         argv += ["--uid", _USER, "--gid", _USER, "--cap-drop", "ALL", "--die-with-parent", "--new-session"]
-        argv += ["--hostname", "squib", "--ro-bind", "/usr", "/usr"]
-        for name in _TOP:
-            path = Path("/", name)
-            if path.is_symlink():
-                argv += ["--symlink", str(path.readlink()), f"/{name}"]
-            elif path.is_dir():
-                argv += ["--ro-bind", str(path), str(path)]
-        argv += ["--proc", "/proc", "--dev", "/dev"]
+        argv += ["--hostname", "squib", *(_host() if image is None else ("--ro-bind", str(image), "/"))]
+        argv += ["--tmpfs", "/run", "--proc", "/proc", "--dev", "/dev"]
         for inside, outside in (("/tmp", "tmp"), ("/workspace", "workspace"), ("/home/agent", "home")):
             argv += ["--bind", str(self._drive / outside), inside]
         argv += ["--bind", str(self._run / "state"), "/run/squib/state"]
@@ -143,9 +170,10 @@ class Guest:
         argv += ["--ro-bind", str(self._run / "guest.pyz"), "/opt/squib/guest.pyz"]
         return [*argv, "--clearenv", "--setenv", "PATH", _PATH, "--setenv", "HOME", "/home/agent"]
 
-    def _guest(self) -> list[str]:
+    def _guest(self, image: Path | None) -> list[str]:
         config = "/run/squib/config/guest.json"
-        return ["--", self._python, "-I", "-S", "/opt/squib/guest.pyz", "serve", "--config", config]
+        python = _PYTHON if image is None else (self._run / "python").read_text()
+        return ["--", python, "-I", "-S", "/opt/squib/guest.pyz", "serve", "--config", config]
 
     def _processes(self) -> list[tuple[int, str]]:
         """The outermost process and all that descends from it, each with the kernel's letter for what it does."""
@@ -162,6 +190,24 @@ class Guest:
         for pid in found:
             found += children.get(pid, [])
         return [(pid, states[pid]) for pid in found]
+
+
+def _host() -> list[str]:
+    """The system's own root, as far as programs need it."""
+    argv = ["--ro-bind", "/usr", "/usr"]
+    for name in _TOP:
+        path = Path("/", name)
+        if path.is_symlink():
+            argv += ["--symlink", str(path.readlink()), f"/{name}"]
+        elif path.is_dir():
+            argv += ["--ro-bind", str(path), str(path)]
+    return argv
+
+
+def _image(drives: Sequence[dict[str, Any]]) -> Path | None:
+    """Where the machine's root drive is mounted, if it is."""
+    roots = [_IMAGES / Path(drive["path_on_host"]).name for drive in drives if drive["is_root_device"]]
+    return next((path for path in roots if path.is_dir()), None)
 
 
 def _send(pids: Sequence[int], number: signal.Signals) -> None:
@@ -187,7 +233,7 @@ async def _pack(source: Path, target: Path) -> None:
     with target.open("r+b") as file:
         file.write(_MARK.ljust(_HEAD, b"\0"))
         file.flush()
-        tar = await asyncio.create_subprocess_exec("tar", "-C", str(source), "-cf", "-", ".", stdout=file)
+        tar = await asyncio.create_subprocess_exec("tar", *_TAR, "-C", str(source), "-cf", "-", ".", stdout=file)
         if await tar.wait() != 0 or target.stat().st_size > room:
             raise Fault(f"the stand-in's machine does not fit into {target}")
 

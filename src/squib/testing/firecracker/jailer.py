@@ -1,9 +1,10 @@
 """The process that stands in for the jailer: it makes the jail as the real one does, and becomes the VMM in it.
 
 One thing is different: the program is no static binary, so that the jail's own mount namespace also has the host's
-/usr (and /proc, for the guest's sandbox) in it, read-only. On disk these are empty directories in the jail's root, as
-is /tmp. And where the VMM's network has a tap whose network has room for two, the other one's address, to which a
-real machine would answer, is the loopback's: the guest's process answers there.
+/usr (and /proc, for the guest's sandbox) in it, read-only, and any squashfs that lies in the jail, for the guest's
+root. On disk these are empty directories in the jail's root, as is /tmp. And where the VMM's network has a tap whose
+network has room for two, the other one's address, to which a real machine would answer, is the loopback's: the
+guest's process answers there.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import ctypes
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +36,7 @@ _NOSUID = 0x2
 _DEVICES = (("dev/net/tun", 10, 200), ("dev/kvm", 10, 232), ("dev/urandom", 1, 9))
 _PLAIN = ("null", "zero", "full", "random", "tty")
 _FOLDERS = ("", "dev", "dev/net", "run")
+_SQUASHFS = b"hsqs"
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64")
 
 
@@ -174,10 +177,24 @@ def _furnish() -> None:
             inside.touch()
         if outside.exists():
             _show(str(outside), str(inside))
+    for drive in sorted(Path().glob("*.squashfs")):
+        _show_image(drive, Path("mnt", drive.name))
     _mount("proc", "proc", _NOSUID, "proc")
     for name in _PLAIN:
         Path("dev", name).touch()
         _mount(f"/dev/{name}", f"dev/{name}", _BIND)
+
+
+def _show_image(drive: Path, place: Path) -> None:
+    """Where it can't be mounted, the guest has the host's own root."""
+    with drive.open("rb") as file:
+        if file.read(len(_SQUASHFS)) != _SQUASHFS:
+            return
+    place.mkdir(parents=True, exist_ok=True)
+    options = "ro,loop,nosuid,nodev"
+    argv = ("/usr/bin/mount", "-t", "squashfs", "-o", options, str(drive), str(place))
+    if subprocess.run(argv, env={"PATH": "/usr/sbin:/usr/bin"}, check=False).returncode:
+        place.rmdir()
 
 
 def _show(outside: str, inside: str) -> None:

@@ -129,7 +129,7 @@ class Machine:
         if self._is.boot is None:
             raise Fault("Start microvm error: Cannot start microvm without kernel configuration.")
         await self._faults.before("guest")
-        await self._guest.boot(self._is.boot["initrd_path"], self._is.drives)
+        await self._guest.boot(self._is.boot["boot_args"] or "", self._is.boot["initrd_path"], self._is.drives)
         self._state = RUNNING
 
     async def _load(self, value: Any) -> None:
