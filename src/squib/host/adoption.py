@@ -76,8 +76,8 @@ async def _worth_keeping(fleet: Fleet, machine: Machine) -> bool:
     }
     if not wanted.get(machine.phase, False) or not await fleet.alive(machine):
         return False
-    if machine.phase is MachinePhase.SUSPENDED:
-        return True
+    if machine.phase is MachinePhase.SUSPENDED:  # after a reboot the installation may have other users
+        return fleet.ground.uids is None or machine.uid in fleet.ground.uids.block
     try:
         return (await ready.health(machine, fleet.config.key)).contract == CONTRACT_VERSION
     except (SquibError, OSError):

@@ -37,8 +37,8 @@ async def ground(config: HostConfig, *, probing: bool = False) -> Ground:
         users = uids.Uids(block[-1:] if probing else block[:-1])
         for place in state.found():
             if (machine := records.load(place.root)) is not None and machine.uid is not None:
-                hold = users.pin if machine.phase is MachinePhase.SUSPENDED else users.hold
-                hold(machine.uid, machine.id)
+                asleep = machine.phase is MachinePhase.SUSPENDED and machine.uid in block
+                (users.pin if asleep else users.hold)(machine.uid, machine.id)
     guest = await asyncio.to_thread(_place_guest, config.state_dir)
     bases = Bases(Images(config.state_dir), config.image)
     return Ground(state, guest, cgroups.here(config.state_dir), users, bases, config.tools, config.guest_python)

@@ -36,9 +36,8 @@ async def suspend(fleet: Fleet, machine: Machine) -> bool:
     try:
         thaw = await freezing.freeze(driver, machine, fleet.config.key, place.frozen, keep=False)
         await fleet.gateway.close(machine.id)
-        suspended = replace(
-            machine, phase=MachinePhase.SUSPENDED, pid=None, pid_start=None, cgroups=(), thaw=thaw, ended=None
-        )
+        # Its groups are gone, but their names stay: by those it is ended, not by a user who may be another's then.
+        suspended = replace(machine, phase=MachinePhase.SUSPENDED, pid=None, pid_start=None, thaw=thaw)
         fleet.keep(suspended)
     except BaseException as error:
         await asyncio.shield(_undo(fleet, driver, machine, error))
