@@ -64,10 +64,10 @@ async def test_one_is_made_for_an_image_and_goes_with_it(tmp_path: Path, image: 
     before = made.path.stat().st_ino
     assert (await make(tmp_path, image)).path.stat().st_ino == before
     state = StateDir(tmp_path / "state")
-    container_root.sweep(state)
+    assert container_root.sweep(state) == []
     assert made.path.exists()
     image.rename(tmp_path / "gone")
-    container_root.sweep(state)
+    assert container_root.sweep(state) == [made.name]
     assert not made.path.exists()
 
 

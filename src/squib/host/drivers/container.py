@@ -216,7 +216,8 @@ class ContainerDriver:
             if name not in known:
                 log.info("removed a container without a machine", machine=name)
                 await engine.remove(name)
-        await asyncio.to_thread(container_root.sweep, self._ground.state)
+        for name in await asyncio.to_thread(container_root.sweep, self._ground.state):
+            await engine.forget(name)
 
     def _key(self) -> list[str]:
         """Names all that the outcome of a probe depends on."""

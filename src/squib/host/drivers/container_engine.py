@@ -143,13 +143,19 @@ class Engine:
 
     async def bring(self, skeleton: Skeleton) -> str:
         """The skeleton as an image of the engine's own, imported where it is not there yet. Gives its name."""
-        name = f"localhost/squib-root:{skeleton.name}"
+        name = _image(skeleton.name)
         try:
             await self.ask("image", "inspect", "--format", "{{.Id}}", name)
         except InfrastructureError:
             content = await asyncio.to_thread(container_root.archive, skeleton.path)
             await self.ask("import", "-", name, give=content)
         return name
+
+    async def forget(self, skeleton: str) -> None:
+        """Remove what `bring` has imported under that skeleton's name, unless another installation uses it."""
+        if not self.is_podman:
+            with contextlib.suppress(InfrastructureError):
+                await self.ask("image", "rm", _image(skeleton))
 
     def saved(self) -> bytes:
         """For a file from which another process learns how to reach the same containers."""
@@ -199,6 +205,10 @@ def programs() -> list[str]:
 def environment() -> dict[str, str]:
     """What an engine's program is told of this process's own environment."""
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def _image(skeleton: str) -> str:
+    return f"localhost/squib-root:{skeleton}"
 
 
 def _which(program: str) -> str | None:

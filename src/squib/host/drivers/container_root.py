@@ -129,8 +129,13 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def sweep(state: StateDir) -> None:
-    """Remove the skeletons of images that are not here any more."""
-    for marker in (state.root / "containers").glob(f"*/{_MARKER}"):
-        if not Path(marker.read_text()).is_dir():
-            remove_tree(marker.parent)
+def sweep(state: StateDir) -> list[str]:
+    """Remove the skeletons of images that are not here any more; gives their names."""
+    gone = [
+        marker.parent
+        for marker in (state.root / "containers").glob(f"*/{_MARKER}")
+        if not Path(marker.read_text()).is_dir()
+    ]
+    for folder in gone:
+        remove_tree(folder)
+    return [folder.name for folder in gone]
