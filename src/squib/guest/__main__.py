@@ -21,6 +21,8 @@ def main(argv: list[str]) -> int:
     """Run what the arguments say and give the exit status; 2 for wrong usage."""
     if argv[:1] == ["mock-agent"]:
         return int(lazy.member("squib.agents.mock_program:main")(argv[1:]) or 0)
+    if argv == ["help"]:
+        return int(lazy.member("squib.guest.rights:help_asleep")())
     if argv[:1] == ["init"]:
         _without_openssl()
         return int(lazy.member("squib.guest.init:main")(argv[1:]))

@@ -36,8 +36,8 @@ async def prepare(guest: "Supervisor", request: FreezeRequest) -> None:
         raise InvalidRequest("thaw: must be 1 to 64 hex digits", fields={"thaw": "must be 1 to 64 hex digits"})
     _refuse_work(guest)
     guest.warmup.finish()
-    if guest.helper is not None:
-        await guest.helper.perform(None)
+    if guest.helper is not None and await guest.helper.perform(None):
+        raise Conflict("the process that would renew this machine's names is gone", advice="Copy its work instead.")
     await _run_something(guest)
     if request.thaw is None:
         guest.events.rest()

@@ -48,12 +48,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fork_helper() -> int:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         ours.close()
         try:
-            _help(theirs)
+            _help(theirs.fileno())
         except OSError as error:
             sys.stderr.write(f"the helper has ended: {error}\n")
         finally:
@@ -63,13 +63,12 @@ def _fork_helper() -> int:
     return pid
 
 
-def _help(end: socket.socket) -> None:
+def _help(end: int) -> None:
     """Serve the supervisor; when it is gone, switch the machine off."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_SPARED)
     privileges.keep_only(privileges.SYS_ADMIN, privileges.SYS_TIME, privileges.SYS_BOOT)
     rights.perform({"machine_id": os.urandom(16).hex()}, ("machine-id",))
-    while message := end.recv(helper.MESSAGE_BYTES):
-        end.send(rights.answer(message))
+    rights.serve(end)
     os.sync()
     ctypes.CDLL(None).reboot(_RB_POWER_OFF)

@@ -7,7 +7,7 @@ import struct
 SYS_ADMIN, SYS_BOOT, SYS_TIME = 21, 22, 25
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63  # numbers that the kernel does not know are refused
-_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 24, 38, 2
+_PR_SET_KEEPCAPS, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 8, 22, 24, 38, 2
 _SETS = struct.Struct("=6I")  # effective, permitted, inheritable: of the first 32 capabilities, then of the next
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -18,10 +18,16 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
 
 
-def keep_only(*capabilities: int) -> None:
-    """Give up all capabilities but these, as far as they are held, and every way to get one. Raises OSError."""
+def keep_only(*capabilities: int, user: int | None = None) -> None:
+    """Give up all capabilities but these, as far as they are held, and every way to get one. Raises OSError.
+
+    `user`: become that one.
+    """
     for number in set(range(_LAST_CAPABILITY + 1)) - set(capabilities):
         _LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    if user is not None:
+        _check(_LIBC.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities")
+        os.setresuid(user, user, user)
     _limit(sum(1 << number for number in capabilities))
     _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 

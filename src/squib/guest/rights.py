@@ -1,7 +1,7 @@
 """What only a privileged process can renew in a machine of its own: the kernel's random bytes, its clock, its names.
 
-Asked for by a message of JSON, each step for itself; a step whose aim is there already has not failed. Imports
-little: the process that holds the rights is small. It trusts nobody, not even the supervisor.
+The process that holds the rights is asked by lines of JSON: see `helper`. It is small, and it trusts nobody, not even
+the supervisor. Each step stands for itself; one whose aim is there already has not failed.
 """
 
 import base64
@@ -17,8 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from squib.guest import privileges
+from squib.guest.helper import MESSAGE_BYTES
+
 _RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
 _MS_BIND = 4096
+_OWNER_OF_DEV = 65534
 _PLACE = "/dev/.squib"  # files that stand in for those of a root that can't be written
 _CLOCK_SECONDS = 0.5  # that a clock may be wrong where it can't be set: then it is the host's own
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
@@ -55,6 +59,21 @@ def perform(identity: Mapping[str, Any], steps: Iterable[str] = STEPS) -> list[s
         except OSError as error:
             failed.append(f"{name} ({(error.strerror or str(error)).lower()})")
     return failed
+
+
+def help_asleep() -> int:
+    """Be the helper of a machine of gVisor's, on standard input: as the owner of /dev, with one capability alone."""
+    privileges.keep_only(privileges.SYS_ADMIN, user=_OWNER_OF_DEV)
+    serve(0)
+    return 0
+
+
+def serve(end: int) -> None:
+    """Answer at this end of the stream until the other is closed."""
+    with open(end, "rb", closefd=False) as messages:
+        while message := messages.readline(MESSAGE_BYTES):
+            if message != b"\n":
+                os.write(end, answer(message) + b"\n")
 
 
 def answer(message: bytes) -> bytes:

@@ -64,7 +64,7 @@ def _close_mounts(libc: ctypes.CDLL) -> None:
 def _start_helper(guest: str) -> str:
     """Start the helper; gives what the supervisor is told of it: a descriptor and the helper's pid.
 
-    It sleeps as a small shell: most machines are never frozen, and a fork of this process would cost their start 40 ms.
+    It sleeps as a small shell: most machines are never frozen, and to fork this process would cost each start 40 ms.
     """
     ours, theirs = socket.socketpair()
     command = [_SHELL, "-c", _ASLEEP, "sh", sys.executable, "-I", "-S", guest, "help"]
