@@ -27,8 +27,10 @@ def line(event: Event) -> Line | None:
     if event.type in _QUIET:
         return None
     if (tell := _TELLERS.get(event.type)) is not None:
-        return tell(data)
-    return Line(event.type, _short(", ".join(f"{key}={value}" for key, value in data.items())), ("dim",))
+        told = tell(data)
+    else:
+        told = Line(event.type, _short(", ".join(f"{key}={value}" for key, value in data.items())), ("dim",))
+    return Line(clean(told.label, lines=False), clean(told.text), told.styles)
 
 
 def stamp(event: Event) -> str:
