@@ -16,7 +16,7 @@ from pathlib import Path
 
 from squib.contracts import codec, ids
 from squib.contracts.errors import Conflict, InfrastructureError, InvalidRequest, NotFound
-from squib.contracts.machine import MachineSpec
+from squib.contracts.machine import MachinePhase, MachineSpec
 from squib.contracts.snapshot import MANIFEST_VERSION, Part, Snapshot
 from squib.host import records
 from squib.host.bases import Base
@@ -83,11 +83,11 @@ class Snapshots:
         return found[0]
 
     def remove(self, name: str) -> Stored:
-        """Remove a snapshot. Raises NotFound, or Conflict while a machine runs that was made from it."""
+        """Remove a snapshot. Raises NotFound, or Conflict while a sandbox runs from it; pooled machines don't count."""
         stored = self.get(name)
         places = self._state.found() if self._state.machines.is_dir() else []
         machines = [machine for place in places if (machine := records.load(place.root)) is not None]
-        if using := sum(machine.snapshot == stored.id for machine in machines):
+        if using := sum(m.snapshot == stored.id and m.phase is not MachinePhase.READY for m in machines):
             raise Conflict(f"{using} machines run from {stored.id}", advice="Wait until they have ended.")
         with self.workshop() as bin_:  # one rename, and it is no snapshot any more
             stored.path.rename(bin_ / "removed")
