@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 from squib.contracts import ids
@@ -21,7 +22,9 @@ from squib.host.vm import clock, memory
 BOOT_SECONDS = 20.0
 _SAYS = "squib: the kernel runs"  # init.sh, where it is told to do no more
 _SMALL = 192  # MiB
-_INSTALL = f"Install QEMU (apt-get install qemu-system-x86 qemu-utils): {PROGRAM}, qemu-img and mke2fs (e2fsprogs)."
+_INSTALL = "Install what machines of QEMU's need (apt-get install qemu-system-x86 qemu-utils e2fsprogs util-linux)."
+_ALSO = ("qemu-img", "mke2fs", "nsenter")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TUN = "Load the kernel's module tun, and let this user open /dev/net/tun (in a container: --device /dev/net/tun)."
 
 
@@ -33,6 +36,10 @@ async def find_out(ground: Ground, program: str) -> tuple[Accelerator, str]:
         raise DriverUnavailable("machines of QEMU's need squib to run as root", advice="Start squib as root.")
     if not os.access(room.TUN, os.R_OK | os.W_OK):
         raise DriverUnavailable(f"{room.TUN} can't be opened", advice=_TUN)
+    missing = [name for name in _ALSO if shutil.which(name, path=_PATH) is None]
+    if missing:
+        raise DriverUnavailable(f"{missing[0]} is not installed", advice=_INSTALL)
+    qemu_start.kernel(ground)
     version = await _version(program)
     trouble = "QEMU was not tried"
     khz = await clock.khz()
@@ -82,7 +89,7 @@ async def _try(start: qemu_start.Start) -> str:
 
 
 async def _boot(start: qemu_start.Start, draft: Machine) -> Machine:
-    kernel = start.kernel()
+    kernel = qemu_start.kernel(start.ground)
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(memory.fresh(draft.spec.memory))
         root = stack.enter_context(qemu_start.in_memory(bytes(MIB)))

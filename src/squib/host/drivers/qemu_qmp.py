@@ -44,15 +44,20 @@ class Monitor:
         The command has its name from where it is used elsewhere. It works on a machine that stands still.
         """
         given = await self.command("add-fd", target)
-        name = f"/dev/fdset/{int(given['fdset-id'])}"
+        if not isinstance(given, dict) or not isinstance(given.get("fdset-id"), int):
+            raise InfrastructureError("QEMU does not say where it keeps the file")
+        name = f"/dev/fdset/{given['fdset-id']}"
         await self.command("xen-save-devices-state", filename=name, live=False)
 
     async def _answer(self, name: str) -> Any:
         """The answer to the command; events that come between are passed over."""
         while True:
             said = json.loads(await self._line())
+            if not isinstance(said, dict):
+                raise ValueError("what it says is no answer")
             if "error" in said:
-                raise InfrastructureError(f"QEMU refused {name}: {str(said['error'].get('desc'))[:500]}")
+                why = said["error"].get("desc") if isinstance(said["error"], dict) else said["error"]
+                raise InfrastructureError(f"QEMU refused {name}: {str(why)[:500]}")
             if "return" in said:
                 return said["return"]
 

@@ -65,19 +65,19 @@ class Start:
     async def boot(self, draft: Machine, config: GuestConfig) -> Machine:
         """Boot the machine from its image. Raises DriverUnavailable or InfrastructureError."""
         spec, place = draft.spec, MachineDir(Path(draft.directory))
-        kernel = self.kernel()
+        image = kernel(self.ground)
         with contextlib.ExitStack() as stack:
             root = stack.enter_context(opened(Path(spec.drive or ""), "the image's drive"))
             await drives.make(place.root / drives.CURRENT, drive_size(spec))
             top = stack.enter_context(opened(place.root / drives.CURRENT, "a drive", write=True))
             own = stack.enter_context(memory.fresh(spec.memory))
-            initrd = stack.enter_context(in_memory(kernel.initrd.read_bytes() + self._addition(config)))
+            initrd = stack.enter_context(in_memory(image.initrd.read_bytes() + self._addition(config)))
             words = (
                 f"squib.python={spec.python or _PYTHON}",
                 f"squib.pids={spec.pids}",
                 f"squib.hostname={config.hostname}",
             )
-            boots = qemu_command.Kernel(str(kernel.vmlinux), initrd, words)
+            boots = qemu_command.Kernel(str(image.vmlinux), initrd, words)
             plan = self.plan(draft, memory=own, shared=True, root=root, drive=(top,), kernel=boots)
             return await self.run(draft, plan, (own, root, top, initrd))
 
@@ -190,18 +190,19 @@ class Start:
             ]
         )
 
-    def kernel(self) -> kernels.Kernel:
-        """The kernel to boot. Raises DriverUnavailable."""
-        try:
-            return kernels.get(self.ground.state.root)
-        except (NotFound, ImageError) as error:
-            raise DriverUnavailable(error.detail, advice=error.advice) from error
-
     def _device_groups(self) -> tuple[int, ...]:
         if self.accelerator.emulated:
             return ()
         status = KVM.stat()
         return () if status.st_mode & 0o006 == 0o006 or status.st_gid == 0 else (status.st_gid,)
+
+
+def kernel(ground: Ground) -> kernels.Kernel:
+    """The kernel to boot. Raises DriverUnavailable."""
+    try:
+        return kernels.get(ground.state.root)
+    except (NotFound, ImageError) as error:
+        raise DriverUnavailable(error.detail, advice=error.advice) from error
 
 
 def drive_size(spec: MachineSpec) -> int:
