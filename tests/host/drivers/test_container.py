@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from squib.contracts import ids
+from squib.contracts.errors import InfrastructureError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Machine, MachineSpec
 from squib.host import HostConfig, probes, processes, records
 from squib.host.drivers import container, trial
 from squib.host.drivers.container import ContainerDriver
+from squib.host.drivers.container_engine import Engine
 from squib.host.ground import Ground
 from squib.host.images import Images
 from squib.host.removal import remove_tree
@@ -54,6 +56,7 @@ def watchers(machine: Machine) -> list[int]:
         ("docker: its containers run on another kernel (Docker Desktop)", "Linux machine"),
         ('podman: command required for rootless mode: exec: "newuidmap": not found', "uidmap"),
         ("podman: crun: cgroups in hybrid mode not supported", "runc"),
+        ("podman: unknown flag: --unsetenv-all", "4.3"),
         ("/usr/bin/python3 is older than 3.11", "3.11"),
     ],
 )
@@ -109,6 +112,24 @@ async def test_a_container_whose_machine_has_no_directory_goes_with_the_next_sta
     for path in (ground.state.root / "lost", Path(machine.directory)):
         remove_tree(path)
     await driver.destroy(stray)
+
+
+@real
+@pytest.mark.needs("root")
+async def test_an_engine_that_fails_keeps_nothing_running(ground: Ground) -> None:
+    driver = ContainerDriver(ground)
+    machine = await start(ground, driver, MachineSpec(ids.new_id("mch")))
+    file = Path(machine.directory) / "engine.json"
+    known = file.read_bytes()
+    file.write_bytes(Engine("podman", "/bin/false").saved())
+    with pytest.raises(InfrastructureError, match="can't remove"):
+        await driver.destroy(machine)
+    assert not await driver.alive(machine)
+    assert [path for path in machine.cgroups if Path(path).exists()] == []
+    file.write_bytes(known)
+    await driver.destroy(machine)
+    assert watchers(machine) == []
+    await asyncio.to_thread(remove_tree, Path(machine.directory))
 
 
 @real

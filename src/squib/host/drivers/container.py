@@ -46,6 +46,7 @@ _ADVICE = (
         " uidmap, and usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER.",
     ),
     (r"another kernel", "Start squib where the engine is: on a Mac, in its Linux machine (podman machine ssh)."),
+    (r"unknown flag", "Install Podman 4.3 or newer."),
     (r"cgroup", "Install runc (apt-get install runc): crun knows no mixed control groups."),
     (r"ython", interpreters.ADVICE),
 )
@@ -106,10 +107,12 @@ class ContainerDriver:
 
     async def destroy(self, machine: Machine) -> None:
         """End the container, have its engine forget it, and give back what it held."""
-        with contextlib.suppress(OSError, ValueError):  # without that file, no engine was asked for it
-            engine = Engine.load(_engine_file(machine).read_bytes())
-            await engine.remove(machine.id)
-        await container_outfit.take_back(self._ground, machine)
+        try:
+            with contextlib.suppress(OSError, ValueError):  # without that file, no engine was asked for it
+                engine = Engine.load(_engine_file(machine).read_bytes())
+                await engine.remove(machine.id)
+        finally:  # its processes end, whatever has become of the engine
+            await container_outfit.take_back(self._ground, machine)
 
     def bounds(self, spec: MachineSpec) -> Limits:
         """What was asked for: beside the guest there is only Podman's watcher, which is small. gVisor needs more."""
