@@ -203,3 +203,18 @@ async def test_a_full_host_makes_tasks_wait_not_fail(shared_tmp: Path) -> None:
         tasks = [await squib.submit(f"Number {n}.") for n in range(4)]
         ended = await asyncio.gather(*(squib.ended(task_id) for task_id in tasks))
         assert {task.state for task in ended} == {TaskState.SUCCEEDED}
+
+
+async def test_who_waits_for_room_spends_none_of_its_time(shared_tmp: Path) -> None:
+    async with stack(shared_tmp, machines=1) as squib:
+        squib.start()
+        first = await squib.submit(f"First.\n{WAIT}")
+        await squib.until_type(first, "agent.tool")
+        second = await squib.submit("Second.", limits=Limits(seconds=4, turn_seconds=4))
+        entered = await squib.until_type(second, "task.provisioning")
+        await asyncio.sleep(4.5)  # longer than the second may take
+        await squib.go(first)
+        task = await squib.ended(second)
+        assert task.state is TaskState.SUCCEEDED, await squib.events(second)
+        assert task.started_at is not None
+        assert task.started_at > entered.time + 4

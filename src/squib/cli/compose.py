@@ -95,7 +95,7 @@ def scheduler_config(installation: Installation, *, default_agent: str | None = 
         key=installation.key,
         state_dir=settings.state_dir,
         default_agent=default_agent or settings.agent,
-        # Whoever only waits for a machine spends its task's time, which counts from the first claim.
+        # Whoever only waits for a machine holds a place for nothing.
         concurrency=min(scheduler.concurrency, settings.sandbox.max_machines),
         lease_seconds=scheduler.lease_seconds,
         save_seconds=scheduler.save_seconds,

@@ -112,7 +112,7 @@ class SandboxRequest:
 class Limits:
     """When a task is ended. Seconds are wall-clock seconds."""
 
-    seconds: int = 3600  # the whole task, from its first claim
+    seconds: int = 3600  # the whole task, from when it has its first sandbox
     turn_seconds: int = 1800  # one turn
     idle_seconds: int = 0  # how long the sandbox waits for a follow-up; 0: the task ends with its first turn
 

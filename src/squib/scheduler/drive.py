@@ -27,8 +27,8 @@ _GRACE = 2.0  # seconds between SIGTERM and SIGKILL for a cancelled run
 _CANCEL_SECONDS = 4.0  # for the guest to end the run; then the sandbox is removed
 _CLOSING_SECONDS = 2.0  # for the last events of a cancelled run
 _MAX_REDONE = 5
-#: Not cut short by the task's own deadline: the agent's work is done.
-_UNHURRIED = frozenset({"save", "collect", "decide", "idle", "cleanup", "finish"})
+#: Not cut short by the task's own deadline: it has not begun, or the agent's work is done.
+_UNHURRIED = frozenset({"provision", "save", "collect", "decide", "idle", "cleanup", "finish"})
 _UNHURRIED_SECONDS = 3600.0
 #: What came before these must not be done again: the work is safe, or the sandbox is about to go.
 _KEPT = frozenset({"collect", "cleanup"})

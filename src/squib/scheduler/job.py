@@ -55,7 +55,7 @@ class Job:
     rooms: Rooms
     lease: Lease
     task: Task
-    started_at: float  # seconds since 1970: the first claim, whoever made it
+    started_at: float  # seconds since 1970: when its first sandbox was there, whoever made it; before, its claim
     progress: Progress
     group: asyncio.TaskGroup  # of all that runs beside the steps
     interrupts: Interrupts = field(default_factory=Interrupts)

@@ -9,7 +9,7 @@ TURN_GRACE = 5.0
 
 
 def deadline(limits: Limits, started_at: float) -> float:
-    """When the whole task ends; it counts from the first claim, whoever has worked on it since."""
+    """When the whole task ends; it counts from its first sandbox, whoever has worked on it since."""
     return started_at + limits.seconds
 
 

@@ -11,7 +11,7 @@ def worth_it(error: Exception) -> bool:
 
 
 def costs_attempt(error: Exception) -> bool:
-    """A host without room has not tried: waiting for room ends with the task's own time limit alone."""
+    """A host without room has not tried, and the task's time has not begun: it waits as in the queue."""
     return not isinstance(error, HostFull)
 
 

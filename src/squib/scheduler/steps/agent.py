@@ -83,7 +83,7 @@ async def _begun(
 
 
 async def _say_running(job: Job, kept: bool) -> None:
-    columns: dict[str, Any] = {"turn": job.progress.turn}
+    columns: dict[str, Any] = {"turn": job.progress.turn, "started_at": job.started_at}
     if job.sandbox is not None:
         columns |= {"sandbox": job.sandbox, "driver": job.sandbox.driver, "image": job.sandbox.image}
     if job.task.state is not TaskState.RUNNING:

@@ -22,8 +22,7 @@ def begin(task: Task, notes: dict[str, Any]) -> Begin | None:
     progress = note.load(notes)
     if task.state is not TaskState.QUEUED or task.cancel_requested or progress.step != "provision":
         return None
-    started_at = task.started_at or time.time()
-    columns = {"sandbox_id": _mint(task, progress), "started_at": started_at, "suspended": None}
+    columns = {"sandbox_id": _mint(task, progress), "suspended": None}
     return Begin(TaskState.PROVISIONING, {"attempt": task.attempt}, note.dump(progress), columns)
 
 
@@ -51,6 +50,8 @@ async def provision(job: Job) -> str:
             attach_new(job, sandbox)
         else:
             await attach(job)
+    if job.task.started_at is None:
+        job.started_at = time.time()  # who waited for room has not begun; its next write says so
     if progress.told_of != sandbox.id:
         progress.told_of = sandbox.id
         job.pending.append(_created(sandbox))
@@ -65,9 +66,7 @@ async def _enter_and_create(job: Job, sandbox_id: str) -> Sandbox:
     creating = job.group.create_task(_quietly(job, sandbox_id))
     try:
         data = {"attempt": job.task.attempt}
-        await job.enter(
-            TaskState.PROVISIONING, data, sandbox_id=sandbox_id, started_at=job.started_at, attempt=job.task.attempt
-        )
+        await job.enter(TaskState.PROVISIONING, data, sandbox_id=sandbox_id, attempt=job.task.attempt)
         made = await creating
     finally:
         creating.cancel()
