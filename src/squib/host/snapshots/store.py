@@ -83,7 +83,7 @@ class Snapshots:
         return found[0]
 
     def remove(self, name: str) -> Stored:
-        """Remove a snapshot. Raises NotFound, or Conflict while a sandbox runs from it; pooled machines don't count."""
+        """Remove a snapshot. Raises NotFound, or Conflict while a sandbox that was made from it is there."""
         stored = self.get(name)
         places = self._state.found() if self._state.machines.is_dir() else []
         machines = [machine for place in places if (machine := records.load(place.root)) is not None]
