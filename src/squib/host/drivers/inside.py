@@ -25,7 +25,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63  # numbers that the kernel does not know are refused
 _HELPER = "SQUIB_HELPER"  # tells the supervisor of its helper
 _SHELL = "/bin/sh"
-_ASLEEP = 'read -r wake && exec "$@"'
+_ASLEEP = 'trap "" HUP INT TERM; read -r wake && exec "$@"'  # an agent that ends its own shells means others
 
 
 class _Filter(ctypes.Structure):
