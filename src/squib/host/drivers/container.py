@@ -159,7 +159,6 @@ class ContainerDriver:
                 continue
             for engine in engines:
                 try:
-                    await self._sweep(engine)
                     self._python = await self._trial(engine).find_python()
                     version = await engine.version()
                 except InfrastructureError as error:
@@ -215,12 +214,15 @@ class ContainerDriver:
             return
         self._swept = True
         known = {place.id for place in self._ground.state.found()}
-        for name in await engine.named(f"squib.host={self._ground.groups.name}"):
-            if name not in known:
-                log.info("removed a container without a machine", machine=name)
-                await engine.remove(name)
-        for name in await asyncio.to_thread(container_root.sweep, self._ground.state):
-            await engine.forget(name)
+        try:
+            for name in await engine.named(f"squib.host={self._ground.groups.name}"):
+                if name not in known:
+                    await engine.remove(name)
+                    log.info("removed a container without a machine", machine=name)
+            for name in await asyncio.to_thread(container_root.sweep, self._ground.state):
+                await engine.forget(name)
+        except (InfrastructureError, OSError) as error:
+            log.warning("what earlier machines left can't be removed", engine=str(engine), error=str(error))
 
     def _key(self) -> list[str]:
         """Names all that the outcome of a probe depends on."""
