@@ -98,7 +98,7 @@ async def _end_strays(machine: Machine) -> None:
         pause = min(pause * 2, 0.05)
 
 
-def console_tail(directory: Path, characters: int = 2000) -> str:
+def console_tail(directory: Path, characters: int = 4000) -> str:
     """The end of what the guest printed: untrusted, so only printable characters of it."""
     text = ""
     with contextlib.suppress(OSError):
@@ -106,4 +106,4 @@ def console_tail(directory: Path, characters: int = 2000) -> str:
         with open(descriptor, "rb") as file:
             file.seek(max(0, os.fstat(descriptor).st_size - characters))
             text = file.read(characters).decode(errors="replace")
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text).strip()
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text.replace("\r\n", "\n")).strip()

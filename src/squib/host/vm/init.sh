@@ -1,11 +1,12 @@
 #!/bin/busybox sh
 # The first program of a virtual machine, in its initramfs: it puts the root file system together and goes over to
-# the guest's own Python. Whatever fails here ends the machine (the kernel panics without its first program).
+# the guest's own Python. Whatever fails here says so and ends the machine.
 # The kernel's command line tells it `squib.python=PATH` and more; /squib/ has the guest and its configuration.
 set -e
 /bin/busybox mkdir -p /proc /sys /dev /bin
 /bin/busybox --install -s /bin
 export PATH=/bin
+trap 'echo "squib: the machine can not start"; poweroff -f' EXIT
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mount -t devtmpfs -o nosuid,noexec,mode=0755 dev /dev
@@ -18,7 +19,11 @@ for word in $(cat /proc/cmdline); do
         squib.python=*) python=${word#*=} ;;
         squib.pids=*) pids=${word#*=} ;;
         squib.hostname=*) hostname "${word#*=}" ;;
-        squib.check) echo 'squib: the kernel runs'; poweroff -f ;;
+        squib.check)
+            echo 'squib: the kernel runs'
+            trap - EXIT
+            poweroff -f
+            ;;
     esac
 done
 
@@ -49,6 +54,7 @@ ip link set eth0 up
 ulimit -c 0
 ulimit -n 65536
 [ -z "$pids" ] || ulimit -u "$pids"
+[ -e "/new$python" ] || [ -L "/new$python" ] || { echo "squib: the image has no $python"; exit 1; }
 for place in proc sys dev; do mount -o move "/$place" "/new/$place"; done
 exec switch_root /new "$python" -I -S /opt/squib/guest.pyz init \
     --config /run/squib/config/guest.json --filter /run/squib/config/filter
