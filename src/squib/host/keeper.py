@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from squib.contracts.machine import Machine, MachinePhase
-from squib.host import adoption, processes, ready
+from squib.host import adoption, processes, ready, usage
 from squib.host.fleet import Fleet
 from squib.host.ground import MIB
 from squib.host.layout import MachineDir
@@ -23,7 +23,6 @@ REAP_SECONDS = 2.0
 LEFTOVER_SECONDS = 60.0
 LEFTOVER_AGE = 300.0  # younger ones may be a probe's, of another process
 CONSOLE_BYTES = 1024 * 1024
-DU_SECONDS = 60.0
 
 
 class Keeper:
@@ -79,7 +78,7 @@ class Keeper:
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
             if self._fleet.drivers.of(machine).workspace(machine) is None:
                 continue
-            used = await _disk_usage(Path(machine.directory))
+            used = await usage.disk(Path(machine.directory), _processes(machine))
             if used > machine.spec.disk:
                 await self._end(machine, f"it held {used} MiB on the disk, over its limit of {machine.spec.disk} MiB")
 
@@ -124,29 +123,15 @@ async def _every(seconds: Callable[[], float], work: Callable[[], Awaitable[None
             log.exception("a round over the machines failed")
 
 
+def _processes(machine: Machine) -> list[int]:
+    """Every process of the machine's, where its user is its own; else what descends from its first."""
+    if machine.uid is not None:
+        return processes.of_uid(machine.uid)
+    return processes.tree([machine.pid]) if machine.pid is not None else []
+
+
 def _bound_console(place: MachineDir) -> None:
     """Cut what the guest printed: it is written in append mode, so that it goes on from the start."""
     with contextlib.suppress(OSError):
         if place.console.lstat().st_size > CONSOLE_BYTES:
             os.truncate(place.console, 0)
-
-
-async def _disk_usage(directory: Path) -> int:
-    """MiB that the tree holds. Hostile content: `du` neither follows links nor tires of depth. 0 where unknown."""
-    process = await asyncio.create_subprocess_exec(
-        *("du", "-skx", "--", str(directory)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(DU_SECONDS):
-            said, _ = await process.communicate()
-    except TimeoutError:
-        return 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    words = said.split()
-    return int(words[0]) // 1024 if words and words[0].isdigit() else 0
