@@ -42,7 +42,7 @@ async def test_a_deleted_file_counts_as_long_as_it_is_held(tmp_path: Path) -> No
     assert await holder.stdout.readline() == b"held\n"
     assert await usage.disk(tmp_path, []) == 0
     assert await usage.disk(tmp_path, [holder.pid, holder.pid]) == 5
-    await holder.communicate()
+    await holder.communicate(b"")
     assert await usage.disk(tmp_path, [holder.pid]) == 0
 
 
