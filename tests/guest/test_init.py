@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from squib.contracts import codec
-from squib.contracts.errors import SquibError
+from squib.contracts.errors import Conflict, SquibError
 from squib.contracts.guest import FreezeRequest, GuestConfig, Resume, TerminalRequest
 from squib.guest import bundle
 from squib.guest.init import UID
@@ -40,6 +40,9 @@ _SHOWN = {
 }
 
 
+NEEDS = pytest.mark.needs("root", "unshare", "setpriv", "libseccomp")
+
+
 @dataclass
 class Machine:
     link: GuestLink
@@ -52,40 +55,49 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(shared_tmp: Path) -> AsyncIterator[Machine]:
+def config(shared_tmp: Path) -> GuestConfig:
     bundle.build(shared_tmp / "guest.pyz")
     (shared_tmp / "filter").write_bytes(seccomp.program())
     for name in ("workspace", "state", "home", "dev"):
         (shared_tmp / name).mkdir()
         os.chown(shared_tmp / name, UID, UID)
-    config = GuestConfig(
+    return GuestConfig(
         *("sbx-1", token_digest("token"), f"unix:{shared_tmp}/workspace/s"),
         workspace=f"{shared_tmp}/workspace",
         state_dir=f"{shared_tmp}/state",
         home=f"{shared_tmp}/home",
     )
+
+
+@pytest.fixture
+async def process(shared_tmp: Path, config: GuestConfig) -> AsyncIterator[asyncio.subprocess.Process]:
     (shared_tmp / "c.json").write_bytes(codec.dumps(config))
-    process = await asyncio.create_subprocess_exec(
-        *("unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"),
+    started = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork"),
         *("sh", "-ec", _START, "sh", shared_tmp, "/usr/bin/python3", "-I", "-S", shared_tmp / "guest.pyz", "init"),
         *("--config", shared_tmp / "c.json", "--filter", shared_tmp / "filter"),
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "SECRET": "x"},
     )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            for child in _children(started.pid):  # with it all in its namespace ends
+                os.kill(child, signal.SIGKILL)
+        await started.wait()
+
+
+@pytest.fixture
+async def machine(process: asyncio.subprocess.Process, config: GuestConfig) -> AsyncIterator[Machine]:
     assert process.stderr is not None
     said = b""
-    try:
-        while b"ready" not in said:
-            line = await asyncio.wait_for(process.stderr.readline(), 20)
-            assert line, said
-            said += line
-        async with GuestLink(config.listen, "token", uid=UID) as link:
-            yield Machine(link, process)
-    finally:
-        if process.returncode is None:
-            for child in _children(process.pid):  # with it all in its namespace ends
-                os.kill(child, signal.SIGKILL)
-        await process.wait()
+    while b"ready" not in said:
+        line = await asyncio.wait_for(process.stderr.readline(), 20)
+        assert line, said
+        said += line
+    async with GuestLink(config.listen, "token", uid=UID) as link:
+        yield Machine(link, process)
 
 
 def _resume(**changed: object) -> Resume:
@@ -94,7 +106,7 @@ def _resume(**changed: object) -> Resume:
     return Resume("sbx-1", token_digest("token"), **{**values, **changed})  # type: ignore[arg-type]
 
 
-@pytest.mark.needs("root", "unshare", "setpriv", "libseccomp")
+@NEEDS
 async def test_a_machines_whole_life(machine: Machine) -> None:
     for pid in ("1", "self"):  # the supervisor, and what it starts
         lines = (await machine.out(f"cat /proc/{pid}/status")).splitlines()
@@ -142,6 +154,29 @@ async def _until_quiet(link: GuestLink) -> AsyncIterator[list]:
     async for batch in link.events(None, 0):
         yield batch
         return
+
+
+@NEEDS
+async def test_without_its_helper_a_machine_is_not_frozen(machine: Machine) -> None:
+    (first,) = _children(machine.process.pid)
+    os.kill(_children(first)[0], signal.SIGKILL)
+    with pytest.raises(Conflict, match="gone"):
+        await machine.link.freeze(FreezeRequest())
+    assert await machine.out("echo on") == "on"
+
+
+@pytest.fixture
+def no_workspace(config: GuestConfig) -> None:
+    Path(config.workspace).rmdir()
+
+
+@NEEDS
+async def test_a_machine_whose_guest_cannot_start_ends(
+    no_workspace: None, process: asyncio.subprocess.Process
+) -> None:
+    _, said = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode != 0
+    assert b"cannot start" in said and b"Traceback" not in said
 
 
 def _children(pid: int) -> list[int]:

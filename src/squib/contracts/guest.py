@@ -5,6 +5,7 @@
     POST /resume           Resume      Health: after a restore, before anything else: a new epoch begins
     GET  /events?after=E:n             SSE of GuestEvent, `id: E:n`, comments as heartbeats; never ends by itself.
                                        Lost events first..last are one `runtime.gap` with n = last in their place
+                                       What is left of an older epoch comes first, then the next one
     GET  /logs                         text/plain: the supervisor's own log, bounded
     POST /run              RunRequest  202 RunStatus; the same run_id again answers that run's status
     GET  /run                          RunStatus; 404 where nothing has run

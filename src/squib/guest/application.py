@@ -52,7 +52,7 @@ class Application:
         """Answer one request. Raises ConnectionError alone: when there is nobody left to be answered."""
         try:
             self._authenticate(exchange)
-            if self._guest.leaving:
+            if self._guest.thaw is not None:
                 raise Conflict("the guest is about to be frozen", advice="Ask again once it goes on.")
             handler = ROUTES.get((exchange.method, exchange.path))
             if handler is None:

@@ -49,7 +49,7 @@ async def prepare(guest: "Supervisor", request: FreezeRequest) -> None:
 
 
 def _refuse_work(guest: "Supervisor") -> None:
-    if guest.health().run_id is not None:
+    if guest.runs.active_id is not None:
         raise Conflict("a run is active", advice="Wait for its end, or cancel it.")
     if guest.requests:
         busy = guest.requests[0]
@@ -58,7 +58,7 @@ def _refuse_work(guest: "Supervisor") -> None:
 
 async def _refuse_processes(guest: "Supervisor") -> None:
     """What a command has left running holds the workspace open, at least as its directory."""
-    left = tree.everything(guest.apart)
+    left = tree.everything(guest.children.apart)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _LINGER_SECONDS
     while members := left.members():
@@ -88,6 +88,7 @@ def _sync(fd: int) -> None:
 
 def _settle_memory() -> None:
     """Garbage isn't frozen; and what is left later collections don't touch, so that copies go on sharing it."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own

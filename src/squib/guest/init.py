@@ -38,16 +38,18 @@ def main(arguments: Sequence[str]) -> int:
     if "--address" in options:
         boot.give_address(*options["--address"].split("=", 1))
     refused = Path(options["--filter"]).read_bytes() if "--filter" in options else b""
-    pid = _fork_helper()
+    pid, end = _fork_helper()
     privileges.become(UID)
     if refused:
         privileges.refuse_calls(refused)
     status = int(lazy.member("squib.guest.supervisor:serve")(options["--config"]))
-    os.waitpid(pid, 0)  # its end of the socket is closed: it switches the machine off, and returns only if it can't
+    with contextlib.suppress(OSError):
+        os.close(end)  # unless the supervisor has: it may not have come to life
+    os.waitpid(pid, 0)  # the helper switches the machine off, and ends only if it can't
     return status
 
 
-def _fork_helper() -> int:
+def _fork_helper() -> tuple[int, int]:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -59,8 +61,8 @@ def _fork_helper() -> int:
         finally:
             os._exit(1)
     theirs.close()
-    os.environ[helper.VARIABLE] = f"{ours.detach()} {pid}"
-    return pid
+    os.environ[helper.VARIABLE] = f"{ours.fileno()} {pid}"
+    return pid, ours.detach()
 
 
 def _help(end: int) -> None:

@@ -53,7 +53,7 @@ class Supervisor:
         self.config, self.journal, self.group, self.children = config, journal, group, children
         self.places = places
         self.helper = Helper.inherited()
-        children.apart = self.apart
+        children.apart = None if self.helper is None else self.helper.pid
         self.sandbox_id = config.sandbox_id
         self.token_sha256 = config.token_sha256.lower()
         self.workspace = Root(config.workspace)
@@ -61,8 +61,8 @@ class Supervisor:
         self.events = EventLog(ring, config.unread_events, squib.__version__)
         self.requests: list[Exchange] = []  # that are being answered: work, or the guest would be at rest
         self.warmup = Warmup(list(config.agents))
-        self._thaw: str | None = None
-        self._stopping = False
+        self.stopping = False
+        self.thaw: str | None = None  # while the guest lets go of all that is outside: the file that it waits for
         self._turn = asyncio.Event()
         self.lease = Lease(config.lease_seconds, self._forsaken)
         self.relay = Relay(config.gateway, config.gateway_port)
@@ -77,29 +77,14 @@ class Supervisor:
             self._runs = lazy.member("squib.guest.runs:Runs")(self)
         return self._runs
 
-    @property
-    def apart(self) -> int | None:
-        """The pid of this process's child that is not the supervisor's to end: the helper."""
-        return None if self.helper is None else self.helper.pid
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the guest is about to end."""
-        return self._stopping
-
     def stop(self) -> None:
         """End the guest."""
-        self._stopping = True
+        self.stopping = True
         self._turn.set()
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the guest lets go of all that is outside."""
-        return self._thaw is not None
 
     def leave(self, thaw: str) -> None:
         """Let go of all that is outside, until the file `thaw` lies beside the configuration."""
-        self._thaw = thaw
+        self.thaw = thaw
         self._turn.set()
 
     def become(self, request: Resume) -> None:
@@ -132,12 +117,12 @@ class Supervisor:
         self.events.begin()
         try:
             with self.lease, self.warmup:
-                while not self._stopping:
+                while not self.stopping:
                     await self._serve()
-                    if self._thaw is not None:
-                        await lazy.member("squib.guest.freeze:away")(self, self._thaw)
+                    if self.thaw is not None:
+                        await lazy.member("squib.guest.freeze:away")(self, self.thaw)
         finally:
-            await tree.end(tree.everything(self.apart), _END_GRACE_SECONDS)
+            await tree.end(tree.everything(self.children.apart), _END_GRACE_SECONDS)
             self.events.close()
             self.workspace.close()
             vanish(self.config.listen)
@@ -145,12 +130,12 @@ class Supervisor:
                 self.helper.close()
 
     async def _serve(self) -> None:
-        self._thaw = None
+        self.thaw = None
         self._turn.clear()
         async with Server(self.config.listen, Application(self).handle), self.relay:
             log.info("ready at %s", self.config.listen)
             await self._turn.wait()
-            if self._stopping and self._runs is not None:
+            if self.stopping and self._runs is not None:
                 await self._runs.close()
 
 
@@ -173,6 +158,7 @@ def serve(path: str) -> int:
     """Supervise by the configuration in the file `path` until told to stop; gives the exit status."""
     journal = Journal()
     journal.install()
+    status = 1
     try:
         config = codec.loads(GuestConfig, Path(path).read_bytes(), lenient=True)
         places = Places(Path(path).absolute(), Path(sys.argv[0]).absolute())
@@ -180,8 +166,8 @@ def serve(path: str) -> int:
         ignore.provide(config.home)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(config, journal, places))
-    except (OSError, SquibError) as error:
-        log.critical("the guest cannot start: %s", error)
-        return 1
-    log.info("ended")
-    return 0
+        log.info("ended")
+        status = 0
+    except* (OSError, SquibError) as errors:
+        log.critical("the guest cannot start: %s", errors.exceptions[0])
+    return status
