@@ -22,17 +22,14 @@ from typing import Any
 from squib.testing.firecracker import cpio
 from squib.testing.firecracker.fault import Fault
 from squib.testing.firecracker.nic import Nic
+from squib.testing.firecracker.sandbox import Inside
 
 _PYZ, _CONFIG, _FILTER = "squib/guest.pyz", "squib/guest.json", "squib/filter"
-_PYTHON, _NAMED = "/usr/bin/python3", "squib.python="
 _IMAGES = Path("/mnt")  # where the jailer mounts drives
 #: What squib's initramfs prints where it is told to do no more.
 _CHECK, _CHECKED = "squib.check", "squib: the kernel runs\n"
 _MARK = b"squib stand-in\n"
 _HEAD = 4096  # bytes before a packed archive
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "etc")
-_USER = "1000"
 _TAR = ("--sparse", "--ignore-failed-read", "--warning=none")  # what its own user can't read stays behind
 _STILL = "TtZX"  # stopped, or ended (proc(5), stat)
 _PAUSE = 0.001  # seconds
@@ -57,8 +54,7 @@ class Guest:
         if _PYZ not in found or _CONFIG not in found:
             return
         self._clear()
-        named = [word.removeprefix(_NAMED) for word in words.split() if word.startswith(_NAMED)]
-        (self._run / "python").write_text(named[-1] if named else _PYTHON)
+        (self._run / "words").write_text(words)
         for name, inside in ((_PYZ, "guest.pyz"), (_CONFIG, "guest.json"), (_FILTER, "filter")):
             if name in found:
                 (self._run / inside).write_bytes(found[name])
@@ -136,44 +132,20 @@ class Guest:
         ):
             path.mkdir(exist_ok=True)
         (self._run / "config" / "guest.json").write_bytes(nic.inside())
+        inside = Inside(self._run, self._drive, _image(drives), 0 if drive is None else drive.stat().st_size)
         try:
             with contextlib.ExitStack() as stack:
                 console = stack.enter_context((self._run.parent / "console.log").open("ab"))
                 passed = [stack.enter_context(path.open("rb")) for path in self._run.glob("filter")]
                 numbers = [file.fileno() for file in passed]
-                argv = [
-                    *self._argv(_image(drives)),
-                    *(word for number in numbers for word in ("--seccomp", str(number))),
-                ]
+                argv = inside.command(nic.name, numbers)
                 self._process = await asyncio.create_subprocess_exec(
-                    *argv,
-                    *self._guest(_image(drives)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=console,
-                    pass_fds=numbers,
+                    *argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=numbers
                 )
         except OSError as error:
             raise Fault(f"Start microvm error: the stand-in can't start its guest: {error}") from error
         self._ordered.set()
         self._nic = asyncio.create_task(nic.serve())
-
-    def _argv(self, image: Path | None) -> list[str]:
-        argv = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-        argv += ["--uid", _USER, "--gid", _USER, "--cap-drop", "ALL", "--die-with-parent", "--new-session"]
-        argv += ["--hostname", "squib", *(_host() if image is None else ("--ro-bind", str(image), "/"))]
-        argv += ["--tmpfs", "/run", "--proc", "/proc", "--dev", "/dev"]
-        for inside, outside in (("/tmp", "tmp"), ("/workspace", "workspace"), ("/home/agent", "home")):
-            argv += ["--bind", str(self._drive / outside), inside]
-        argv += ["--bind", str(self._run / "state"), "/run/squib/state"]
-        argv += ["--ro-bind", str(self._run / "config"), "/run/squib/config"]
-        argv += ["--ro-bind", str(self._run / "guest.pyz"), "/opt/squib/guest.pyz"]
-        return [*argv, "--clearenv", "--setenv", "PATH", _PATH, "--setenv", "HOME", "/home/agent"]
-
-    def _guest(self, image: Path | None) -> list[str]:
-        config = "/run/squib/config/guest.json"
-        python = _PYTHON if image is None else (self._run / "python").read_text()
-        return ["--", python, "-I", "-S", "/opt/squib/guest.pyz", "serve", "--config", config]
 
     def _processes(self) -> list[tuple[int, str]]:
         """The outermost process and all that descends from it, each with the kernel's letter for what it does."""
@@ -190,18 +162,6 @@ class Guest:
         for pid in found:
             found += children.get(pid, [])
         return [(pid, states[pid]) for pid in found]
-
-
-def _host() -> list[str]:
-    """The system's own root, as far as programs need it."""
-    argv = ["--ro-bind", "/usr", "/usr"]
-    for name in _TOP:
-        path = Path("/", name)
-        if path.is_symlink():
-            argv += ["--symlink", str(path.readlink()), f"/{name}"]
-        elif path.is_dir():
-            argv += ["--ro-bind", str(path), str(path)]
-    return argv
 
 
 def _image(drives: Sequence[dict[str, Any]]) -> Path | None:

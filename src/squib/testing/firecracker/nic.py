@@ -33,6 +33,11 @@ class Nic:
             config["listen"] = f"tcp:{INSIDE}:{self._port}"
         return json.dumps(config).encode()
 
+    @property
+    def name(self) -> str:
+        """The machine's host name, as it is when it starts."""
+        return str(self._config().get("hostname", "squib"))
+
     async def serve(self) -> None:
         """Relay once the guest accepts connections, until cancelled."""
         if not self._port:
