@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.drivers.bench import Bench
+from tests.conformance.escape import table
 from tests.conformance.escape.arena import arena, made_ready, packed
 from tests.conformance.escape.attempts.base import Bait, Shown
 from tests.conformance.escape.attempts.runner import everything
@@ -47,6 +48,10 @@ def test_there_are_many_and_each_is_explained() -> None:
 @pytest.fixture
 def bench(benches: Callable[[str], Bench]) -> Bench:
     return made_ready(benches("process"))
+
+
+def test_the_page_tells_of_each() -> None:
+    assert table.PAGE.read_text() == table.text(), "python -m tests.conformance.escape.table writes it anew"
 
 
 async def test_where_nothing_isolates_they_succeed(shared_tmp: Path, bench: Bench) -> None:
