@@ -40,6 +40,7 @@ def test_no_event_is_too_odd_to_be_told(kind, data):
         ("sandbox.created", {"driver": "qemu", "snapshot": "snp-1", "image": "go"}, "from a snapshot"),
         ("sandbox.suspended", {"how": "memory"}, "goes on where it was"),
         ("sandbox.suspended", {"how": "workspace"}, "the work is kept"),
+        ("runtime.restored", {"from": {"text": "the save", "commit": "c"}}, "from the save"),
         ("agent.message", {"text": "Hello"}, "Hello"),
         ("agent.tool", {"name": "Bash", "input": {"command": "ls"}}, "Bash ls"),
         ("agent.output", {"text": "a\nb"}, "a\nb"),

@@ -262,6 +262,15 @@ async def test_a_driver_that_is_not_here_fails_the_task_with_advice(squib: Stack
     assert task.error["advice"]
 
 
+async def test_an_image_that_is_not_here_fails_the_task_at_once_with_advice(squib: Stack) -> None:
+    task = await squib.ended(await squib.submit("Hello.", image="cobol"))
+    assert (task.state, task.attempt) == (TaskState.FAILED, 1)
+    assert task.error is not None
+    assert "cobol" in task.error["detail"]
+    assert "squib image" in task.error["advice"]
+    await squib.clean(task.id)
+
+
 async def test_orphaned_sandboxes_are_swept_and_others_are_not(squib: Stack) -> None:
     task_id = await squib.submit(f"Wait.\n{WAIT}")
     await squib.until_type(task_id, "agent.started")

@@ -21,9 +21,9 @@ _USED_SECONDS = 10.0  # how often whoever stays in a sandbox says so, to keep it
 def _no_sandbox(task: Task) -> Conflict:
     if task.state.terminal:
         advice = f"Its results are kept: GET /api/v1/tasks/{task.id}/artifacts. To go on, retry the task."
-    elif task.suspended is not None:
+    elif task.state is TaskState.IDLE:
         advice = (
-            "Its work is saved, and the sandbox was put away: the next message gets a new one with the work in it. "
+            "Its work is saved, and its sandbox is gone: the next message gets a new one with the work in it. "
             f"What is kept: GET /api/v1/tasks/{task.id}/artifacts."
         )
     else:

@@ -95,6 +95,13 @@ def _suspended(data: Mapping[str, Any]) -> Line:
     return Line("put away", "the work is kept, the sandbox is gone; the next message gets a new one", ("dim",))
 
 
+def _restored(data: Mapping[str, Any]) -> Line:
+    source = data.get("from")
+    return Line(
+        "restored", _short(f"from {_text(source if isinstance(source, Mapping) else data, 'text')}"), ("yellow",)
+    )
+
+
 def _gap(data: Mapping[str, Any]) -> Line:
     span = f"{data.get('first')} to {data.get('last')}"
     return Line("gap", clean(f"events {span} of the sandbox are lost: {_text(data, 'reason')}"), ("yellow",))
@@ -154,7 +161,7 @@ _TELLERS: dict[str, Callable[[Mapping[str, Any]], Line]] = {
     EventType.SANDBOX_DELETED: lambda data: Line("sandbox", "removed", ("dim",)),
     EventType.RUNTIME_GAP: _gap,
     EventType.RUNTIME_LOG: _log,
-    EventType.RUNTIME_RESTORED: lambda data: Line("restored", _short(f"from {_text(data, 'from')}"), ("yellow",)),
+    EventType.RUNTIME_RESTORED: _restored,
     EventType.AGENT_STARTED: lambda data: Line(
         "agent", clean(" ".join(filter(None, (_text(data, "agent"), _text(data, "model")))))
     ),
