@@ -79,7 +79,7 @@ def _podman() -> Lack | None:
         for name in ("bin", "lib", "lib64"):
             (root / name).symlink_to(f"usr/{name}")
         places = ("--root", f"{folder}/storage", "--runroot", f"{folder}/run")
-        options = ("--events-backend=none", "--cgroup-manager=cgroupfs", *places)
+        options = ("--events-backend=none", "--cgroup-manager=cgroupfs", "--storage-driver=vfs", *places)
         for runtime in _RUNTIMES:
             chosen = ("--runtime", runtime) if runtime else ()
             limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
