@@ -45,6 +45,21 @@ async def test_its_processes_have_no_right_that_a_guest_could_gain(create: Creat
         assert found["Groups"] == ""
         assert {found[kind] for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
     assert (monitor["NoNewPrivs"], monitor["Seccomp"]) == ("1", "2")
+    root = Path(f"/proc/{machine.pid}/root")
+    assert {path.name for path in root.iterdir()} <= {
+        "usr",
+        "proc",
+        "dev",
+        "bin",
+        "sbin",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+    }
+    assert list((root / "dev").iterdir()) == []
+    for kind in ("mnt", "ipc", "uts", "net"):
+        assert Path(f"/proc/{machine.pid}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink()
     rooms = {Path(f"/proc/{pid}/ns/net").readlink() for pid in (machine.pid, relay_of(machine))}
     assert len(rooms) == 1
     assert Path("/proc/self/ns/net").readlink() not in rooms

@@ -33,10 +33,10 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What a machine boots: paths, and the kernel's command line."""
+    """What a machine boots: descriptors, and the kernel's command line."""
 
-    vmlinux: str
-    initrd: int  # a descriptor
+    vmlinux: int
+    initrd: int
     words: tuple[str, ...] = ()
 
 
@@ -130,8 +130,8 @@ def _kernel(plan: Plan) -> Sequence[str]:
         f"console={_SERIAL}",
         *plan.kernel.words,
     )
-    initrd = f"/proc/self/fd/{plan.kernel.initrd}"
-    return ("-kernel", plan.kernel.vmlinux, "-initrd", initrd, "-append", " ".join(words))
+    vmlinux, initrd = (f"/proc/self/fd/{number}" for number in (plan.kernel.vmlinux, plan.kernel.initrd))
+    return ("-kernel", vmlinux, "-initrd", initrd, "-append", " ".join(words))
 
 
 def _state(plan: Plan) -> Sequence[str]:

@@ -23,10 +23,11 @@ from squib.host.layout import MachineDir
 from squib.host.machines import Program
 from squib.host.network import relay, room
 from squib.host.network.room import Room
-from squib.host.vm import cpio, drives, kernels, memory
+from squib.host.vm import cpio, drives, jail, kernels, memory
 from squib.host.vm.templates import Templates
 
 PORT = 8991  # where the guest listens in its machine
+GATEWAY_PORT = 8990  # where the relay listens in the machine's room
 STATE = "state"  # of a frozen machine: everything but its memory and drives
 CONTROL = "control.sock"  # in the machine's directory: QEMU's monitor
 KVM = Path("/dev/kvm")
@@ -44,7 +45,7 @@ def bounds(spec: MachineSpec) -> Limits:
 
 def inside(config: GuestConfig) -> GuestConfig:
     """The configuration as it is in a machine: its sockets are the room's."""
-    gateway = config.gateway and f"tcp:{relay.ROOM}:{config.gateway_port}"
+    gateway = config.gateway and f"tcp:{relay.ROOM}:{GATEWAY_PORT}"
     return replace(config, listen=f"tcp:{relay.GUEST}:{PORT}", gateway=gateway)
 
 
@@ -71,15 +72,16 @@ class Start:
             await drives.make(place.root / drives.CURRENT, drive_size(spec))
             top = stack.enter_context(opened(place.root / drives.CURRENT, "a drive", write=True))
             own = stack.enter_context(memory.fresh(spec.memory))
+            vmlinux = stack.enter_context(opened(image.vmlinux, "the kernel"))
             initrd = stack.enter_context(in_memory(image.initrd.read_bytes() + self._addition(config)))
             words = (
                 f"squib.python={spec.python or _PYTHON}",
                 f"squib.pids={spec.pids}",
                 f"squib.hostname={config.hostname}",
             )
-            boots = qemu_command.Kernel(str(image.vmlinux), initrd, words)
+            boots = qemu_command.Kernel(vmlinux, initrd, words)
             plan = self.plan(draft, memory=own, shared=True, root=root, drive=(top,), kernel=boots)
-            return await self.run(draft, plan, (own, root, top, initrd))
+            return await self.run(draft, plan, (own, root, top, vmlinux, initrd))
 
     async def go_on(self, draft: Machine, frozen: Frozen, templates: Templates) -> Machine:
         """Let the machine go on where the frozen one stood. Raises DriverUnavailable or InfrastructureError."""
@@ -140,31 +142,28 @@ class Start:
     async def run(self, draft: Machine, plan: Plan, descriptors: tuple[int, ...]) -> Machine:
         """Start the relay and QEMU in a new room. Raises InfrastructureError."""
         place = MachineDir(Path(draft.directory))
-        async with self.holding(place.root / CONTROL) as held:
+        async with _holding(place.root / CONTROL) as held:
             life, end = os.pipe()
             try:
+                monitor = self._monitor(place, plan, held, (*descriptors, end))
                 with machines.held(self.ground, draft, self._relay(place, held.room, life)) as waiting:
                     waiting.go()
-                return machines.run(self.ground, draft, self.monitor(plan, held, (*descriptors, end)))
+                return machines.run(self.ground, draft, monitor)
+            except OSError as error:
+                raise InfrastructureError(f"the machine's files can't be made: {error}") from error
             finally:
                 os.close(life)
                 os.close(end)
 
-    @contextlib.asynccontextmanager
-    async def holding(self, control: Path) -> AsyncIterator[Held]:
-        """A room and a socket for the monitor, let go of at the end."""
-        async with room.made() as made:
-            with qemu_qmp.listening(control) as socket:
-                yield Held(made, socket.fileno())
-
-    def monitor(self, plan: Plan, held: Held, descriptors: tuple[int, ...]) -> Program:
-        """QEMU for that plan, in that room."""
+    def _monitor(self, place: MachineDir, plan: Plan, held: Held, descriptors: tuple[int, ...]) -> Program:
+        """QEMU for that plan, in that room and behind bars."""
+        devices = () if self.accelerator.emulated else (KVM,)
         plan = replace(plan, tap=held.room.tap, control=held.control)
         return Program(
             qemu_command.arguments(self.program, plan),
             descriptors=(*descriptors, held.room.tap, held.room.namespace, held.control),
             disk=_UNBOUNDED,
-            enter=_into(held.room),
+            enter=(*_into(held.room), *jail.enter(place.root / jail.NAME, self.program, devices)),
             user_groups=self._device_groups(),
         )
 
@@ -173,7 +172,7 @@ class Start:
         program.unlink(missing_ok=True)
         program.write_bytes(Path(relay.__file__).read_bytes())
         program.chmod(0o444)
-        arguments = (str(life), str(PORT), str(place.socket), "8990", str(place.gateway_socket))
+        arguments = (str(life), str(PORT), str(place.socket), str(GATEWAY_PORT), str(place.gateway_socket))
         return Program(
             (python(), *interpreters.FLAGS, str(program), *arguments),
             descriptors=(life, held.namespace),
@@ -213,6 +212,14 @@ def drive_size(spec: MachineSpec) -> int:
 def python() -> str:
     """The Python here that runs the relay: one that every user can run."""
     return next((name for name in interpreters.USUAL if Path(name).exists()), interpreters.running())
+
+
+@contextlib.asynccontextmanager
+async def _holding(control: Path) -> AsyncIterator[Held]:
+    """A room and a socket for the monitor, let go of at the end."""
+    async with room.made() as made:
+        with qemu_qmp.listening(control) as socket:
+            yield Held(made, socket.fileno())
 
 
 def _into(held: Room) -> tuple[str, ...]:
