@@ -26,9 +26,10 @@ _TAIL = """
 CONNECT, sly paths, foreign hosts, contradicting lengths, requests within requests), holds hundreds of connections to
 the guest, puts a link to a socket of the host's in the place of the guest's, and ends everybody in the machine, its
 first process included. `test_forged.py` writes events in the host's name into the guest's ring, and lets events carry
-sequences that would act on a terminal. `tests/conformance/drivers/test_network.py` scans from inside for what really
-listens on the host. Paths through the guest's API, archives and racing links: `tests/conformance/guest/test_files.py`;
-traps in repositories: `tests/scheduler/test_hostile.py`.
+sequences that would act on a terminal. `test_strangers.py` reads a machine's directory as another account of the
+host's, while it runs and while it is on disk. `tests/conformance/drivers/test_network.py` scans from inside for what
+really listens on the host. Paths through the guest's API, archives, racing links: `tests/conformance/guest/`; traps
+in repositories: `tests/scheduler/test_hostile.py`.
 """
 
 

@@ -12,6 +12,7 @@ from squib.host.vm import drives, memory
 async def freeze(machine: Machine, target: Path, *, keep: bool) -> None:
     """Stop the machine, write it below `target`, and with `keep` let it go on. Raises InfrastructureError."""
     directory = Path(machine.directory)
+    target.chmod(0o700)  # a tenant's memory and work: this process alone reads them, and hands on descriptors
     async with qemu_qmp.connected(directory / qemu_start.CONTROL) as monitor:
         await monitor.command("stop")
         try:

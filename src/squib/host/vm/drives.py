@@ -16,6 +16,7 @@ from squib.contracts.errors import InfrastructureError
 MIB = 1024 * 1024
 CURRENT = "drive"  # in a machine's directory: the layer that it writes
 _TABLE, _EMPTY = "drives.json", "drive-new"
+_PRIVATE = 0o600  # somebody's work: QEMU is handed it open
 #: No journal: after a crash nobody mounts it again. Nothing is kept for root, tables are zeroed as they are used.
 _MKFS = ("-q", "-F", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0")
 _MKFS_EXTENDED = ("-E", "lazy_itable_init=1,nodiscard")
@@ -24,6 +25,7 @@ _MKFS_EXTENDED = ("-E", "lazy_itable_init=1,nodiscard")
 async def make(path: Path, size: int) -> None:
     """An empty ext4 file system of `size` MiB, sparse. Raises InfrastructureError."""
     with path.open("wb") as file:
+        os.fchmod(file.fileno(), _PRIVATE)
         os.ftruncate(file.fileno(), size * MIB)
     await _run("mke2fs", *_MKFS, *_MKFS_EXTENDED, str(path))
 
@@ -38,6 +40,7 @@ def add_layer(frozen: Path, machine: Path) -> None:
     for layer in layers(frozen):
         _link(layer, machine / layer.name)
     shutil.copyfile(frozen / _EMPTY, machine / CURRENT)
+    (machine / CURRENT).chmod(_PRIVATE)
 
 
 def of_machine(machine: Path) -> list[Path]:
@@ -75,6 +78,7 @@ def copy_sparsely(source: Path, target: Path) -> None:
     """The same content, with holes where the source has them. Raises OSError."""
     with source.open("rb", buffering=0) as old, target.open("wb", buffering=0) as new:
         size = os.fstat(old.fileno()).st_size
+        os.fchmod(new.fileno(), _PRIVATE)
         os.ftruncate(new.fileno(), size)
         end = 0
         while end < size:
