@@ -1,12 +1,16 @@
 """Idle tasks' sandboxes put to disk: their memory where the driver can, else their work, and what follows."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from squib.contracts.guest import TerminalRequest
 from squib.contracts.sandbox import SandboxPhase
 from squib.contracts.task import Limits, TaskState
+from squib.scheduler import attach
+from squib.store.tables import tasks
 from tests.scheduler.stack import OWNER, WAIT, Stack, stack
 
 #: Something of the user's that goes on when the agent's turn is over, for a while.
@@ -93,3 +97,32 @@ async def test_where_memory_can_be_kept_a_follow_up_and_a_visitor_find_all_as_it
         await cancel(squib, task_id)
         assert (await squib.types(task_id)).count("sandbox.resumed") == 2
         assert {a.name for a in await squib.store.artifacts.list(task_id)} >= {"bundle", "patch", "workspace"}
+
+
+@pytest.mark.needs("runsc", "libseccomp")
+async def test_a_suspended_sandbox_waits_on_disk_until_there_is_room(
+    shared_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "_FULL_TRIES", 1)
+    async with stack(shared_tmp, driver="gvisor", machines=1, suspend_seconds=0.1) as squib:
+        squib.start()
+        task_id = await squib.submit("First.", limits=LIMITS)
+        await squib.until_suspended(task_id)
+        other = await squib.submit(f"Beside.\n{WAIT}")
+        await squib.until_type(other, "agent.tool")
+        message = await squib.store.messages.add(task_id, owner=OWNER, prompt="Second.")
+        async with asyncio.timeout(30):
+            while task_id not in await released(squib):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await squib.go(other)
+        await squib.until(task_id, lambda e: e.type == "task.idle" and e.data["turn"] == message.turn)
+        assert (await squib.store.tasks.get(task_id)).attempt == 1
+        assert (await squib.types(task_id)).count("sandbox.created") == 1
+        await cancel(squib, task_id)
+
+
+async def released(squib: Stack) -> list[str]:
+    """Tasks that no worker holds."""
+    query = sa.select(tasks.c.id).where(tasks.c.lease_worker.is_(None), tasks.c.finished_at.is_(None))
+    found: list[str] = await squib.store._database.read(lambda tx: list(tx.execute(query).scalars()))
+    return found

@@ -256,7 +256,7 @@ async def test_a_fault_of_the_infrastructure_is_retried_after_a_pause(shared_tmp
 
 async def test_a_driver_that_is_not_here_fails_the_task_with_advice(squib: Stack) -> None:
     task = await squib.ended(await squib.submit("Hello.", sandbox=SandboxRequest(driver="firecracker")))
-    assert task.state is TaskState.FAILED
+    assert (task.state, task.attempt) == (TaskState.FAILED, 1)
     assert task.error is not None
     assert task.error["code"] == "driver_unavailable"
     assert task.error["advice"]

@@ -7,6 +7,7 @@ import time
 from squib.contracts.errors import (
     Conflict,
     GuestUnreachable,
+    HostFull,
     LeaseLost,
     SquibError,
     StoreUnavailable,
@@ -127,12 +128,15 @@ async def _failed(job: Job, error: Exception) -> None:
     if job.progress.ending is not None:
         await _go_on_ending(job, error)
         return
+    if isinstance(error, HostFull) and job.task.suspended:
+        raise PutBack(retry.backoff(job.task.attempt))  # its sandbox stays on disk until there is room for it
     sandbox_id, attempt = job.task.sandbox_id, job.task.attempt
     await detach(job)
     job.interrupts.forget_lost()
-    if job.progress.told_of == sandbox_id is not None and retry.worth_it(error):
+    worth_it = retry.worth_it(error, named=job.task.spec.sandbox.driver is not None)
+    if job.progress.told_of == sandbox_id is not None and worth_it:
         job.pending.append(await lost(job, sandbox_id, error))
-    if not retry.worth_it(error) or (attempt >= job.rooms.config.max_attempts and retry.costs_attempt(error)):
+    if not worth_it or (attempt >= job.rooms.config.max_attempts and retry.costs_attempt(error)):
         job.log.warning("failed", error=str(error), attempt=attempt)
         job.progress.ending = Ending(TaskState.FAILED, {"error": problem_of(error)})
         job.progress.step = "collect"

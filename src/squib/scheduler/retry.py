@@ -1,12 +1,17 @@
 """Whether, and when, a task is tried again. Pure."""
 
-from squib.contracts.errors import HostFull, InfrastructureError, SquibError
+from squib.contracts.errors import DriverUnavailable, HostFull, InfrastructureError, SquibError
 
 _FIRST, _FACTOR, _MOST = 0.5, 4.0, 60.0
 
 
-def worth_it(error: Exception) -> bool:
-    """Whether a new attempt can help: for squib's own trouble, foreseen or not, and for nothing else."""
+def worth_it(error: Exception, *, named: bool = False) -> bool:
+    """Whether a new attempt can help: for squib's own trouble, foreseen or not, and for nothing else.
+
+    `named`: the task itself names its driver; where that can't be had, asking again gets the same answer.
+    """
+    if named and isinstance(error, DriverUnavailable):
+        return False
     return isinstance(error, InfrastructureError) or not isinstance(error, SquibError)
 
 
