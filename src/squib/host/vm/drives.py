@@ -6,6 +6,7 @@ monitor's command line. `drives.json` tells how many there are, `drive-new` is a
 """
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -88,7 +89,18 @@ def copy_sparsely(source: Path, target: Path) -> None:
                 return
             end = os.lseek(old.fileno(), start, os.SEEK_HOLE)
             while start < end:
-                start += os.copy_file_range(old.fileno(), new.fileno(), end - start, start, start)
+                start += _copy(old.fileno(), new.fileno(), start, end - start)
+
+
+def _copy(old: int, new: int, start: int, size: int) -> int:
+    """Copy some of that range, by reference where the file system can; gives how much. Raises OSError."""
+    try:
+        return os.copy_file_range(old, new, size, start, start)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the two are of different kinds of file systems
+            raise
+    os.lseek(new, start, os.SEEK_SET)
+    return os.sendfile(new, old, start, size)
 
 
 def _link(source: Path, target: Path) -> None:
