@@ -60,13 +60,13 @@ async def freeze(machine: Path, target: Path, size: int, *, keep: bool) -> None:
     *below, current = of_machine(machine)
     for layer in below:
         _link(layer, target / layer.name)
+    await _run("qemu-img", "create", "-q", "-f", "qcow2", str(target / _EMPTY), f"{size}M")
+    (target / _TABLE).write_text(json.dumps(len(below) + 1))
     top = target / f"drive-{len(below)}"
     if keep:
         await asyncio.to_thread(copy_sparsely, current, top)
-    else:
+    else:  # last: until then the machine could go on
         await asyncio.to_thread(shutil.move, current, top)
-    await _run("qemu-img", "create", "-q", "-f", "qcow2", str(target / _EMPTY), f"{size}M")
-    (target / _TABLE).write_text(json.dumps(len(below) + 1))
 
 
 def clear(machine: Path) -> None:
