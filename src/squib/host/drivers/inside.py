@@ -67,7 +67,7 @@ def _start_helper(guest: str) -> str:
     It sleeps as a small shell: most machines are never frozen, and to fork this process would cost each start 40 ms.
     """
     ours, theirs = socket.socketpair()
-    command = [_SHELL, "-c", _ASLEEP, "sh", sys.executable, "-I", "-S", guest, "help"]
+    command = [_SHELL, "-c", _ASLEEP, "sh", sys.executable, "-I", "-S", guest, "helper"]
     pid = os.posix_spawn(_SHELL, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)])
     theirs.close()
     return f"{ours.detach()} {pid}"
