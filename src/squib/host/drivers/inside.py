@@ -38,6 +38,7 @@ def main() -> None:
     """Confine this process and become the guest. Raises OSError where the kernel refuses a step."""
     libc = ctypes.CDLL(None, use_errno=True)
     program = Path(sys.argv[1]).read_bytes()
+    os.chdir("/")  # the helper must not be in a directory of the host's when the machine is frozen
     if os.getuid() == 0:  # a container engine has given away all but the system calls
         _close_mounts(libc)
         if sys.argv[2].endswith(".pyz"):
