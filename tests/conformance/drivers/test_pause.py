@@ -102,9 +102,8 @@ async def test_a_running_program_goes_on_or_keeps_its_sandbox_awake(host: Host, 
 
 
 async def test_it_survives_the_end_of_squib(bench: Bench, snapshot: Stored, run: Run) -> None:
-    config = replace(bench.config, keep_machines=True)
     spec, gone = _sandbox(), _sandbox()
-    async with Gateway({}) as gateway, Host(config, gateway) as host:
+    async with Gateway({}) as gateway, Host(bench.config, gateway) as host:
         await host._shelf.looked.wait()
         before = await host.claim(spec)
         await host.claim(gone)
