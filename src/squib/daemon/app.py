@@ -1,5 +1,7 @@
 """The application: the routes of `contracts.host`, each behind its token, its errors as problem documents."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from squib.daemon import metrics, problems, proxy, websocket
@@ -22,12 +25,22 @@ _LEFT = 499  # the caller has: nobody reads the answer
 _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
-def create_daemon(host: Host, key: bytes) -> Starlette:
+def create_daemon(host: Host, key: bytes) -> ASGIApp:
     """Make the ASGI application over a host, which stays the caller's: entered before, left after it."""
     daemon = _Daemon(host, Access(key))
     app = Starlette(routes=daemon.routes(), exception_handlers={HTTPException: problems.on_http})
     app.router.redirect_slashes = False
-    return app
+    return _quiet(app)
+
+
+def _quiet(app: ASGIApp) -> ASGIApp:
+    """What is still open when the daemon stops is cut off, which is no error of the application's to be traced."""
+
+    async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return outermost
 
 
 class _Daemon:

@@ -7,7 +7,7 @@ stream with the pace of the slower side, so that neither a hostile guest nor a s
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
 
 import h11
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -56,7 +56,8 @@ def target(connection: HTTPConnection, sandbox_id: str) -> str:
 
 async def passed(request: Request, machine: Machine, sandbox_id: str) -> Response:
     """The guest's answer to the request, its body still to come. Raises GuestUnreachable or InvalidRequest."""
-    body, framing = _body(request)
+    read = asyncio.Event()  # the request, to its end
+    body, framing = _body(request, read)
     head = h11.Request(
         method=request.method,
         target=target(request, sandbox_id),
@@ -68,7 +69,7 @@ async def passed(request: Request, machine: Machine, sandbox_id: str) -> Respons
     except TimeoutError as error:
         raise GuestUnreachable("the guest takes no connection") from error
     try:
-        answered = await _answered(request, connection, head, body)
+        answered = await _answered(_left(request, read), connection, head, body)
     except BaseException:
         connection.close()
         raise
@@ -78,19 +79,22 @@ async def passed(request: Request, machine: Machine, sandbox_id: str) -> Respons
     return response
 
 
-def _body(request: Request) -> tuple[Body, list[Header]]:
-    """The request's body and how it is framed on the way to the guest."""
-    if (length := request.headers.get("content-length")) is not None:
-        return (_pieces(request), [(b"Content-Length", length.encode())]) if length != "0" else (b"", [])
+def _body(request: Request, read: asyncio.Event) -> tuple[Body, list[Header]]:
+    """The request's body, which sets `read` at its end, and how it is framed on the way to the guest."""
+    length = request.headers.get("content-length", "0")
+    if length != "0":
+        return _pieces(request, read), [(b"Content-Length", length.encode())]
     if "transfer-encoding" in request.headers:
-        return _pieces(request), [(b"Transfer-Encoding", b"chunked")]
+        return _pieces(request, read), [(b"Transfer-Encoding", b"chunked")]
+    read.set()
     return b"", []
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, read: asyncio.Event) -> AsyncIterator[bytes]:
     async for chunk in request.stream():
         if chunk:
             yield chunk
+    read.set()
 
 
 def _end_to_end(headers: Iterable[Header]) -> list[Header]:
@@ -102,13 +106,14 @@ def _end_to_end(headers: Iterable[Header]) -> list[Header]:
     return [(name, value) for name, value in all_of_them if name not in _HOP | _OURS | named]
 
 
-async def _answered(request: Request, connection: Connection, head: h11.Request, body: Body) -> h11.Response:
+async def _answered(
+    left: Coroutine[None, None, None], connection: Connection, head: h11.Request, body: Body
+) -> h11.Response:
     """The head of the guest's answer; given up where the caller leaves before. Raises GuestUnreachable."""
-    asking = asyncio.ensure_future(connection.request(head, body))
-    leaving = asyncio.ensure_future(_left(request)) if isinstance(body, bytes) else None
+    asking, leaving = asyncio.ensure_future(connection.request(head, body)), asyncio.ensure_future(left)
     try:
         async with asyncio.timeout(HEAD_SECONDS):
-            await asyncio.wait({asking, *([leaving] if leaving else [])}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not asking.done():
             raise ClientDisconnect
         return asking.result()
@@ -117,14 +122,14 @@ async def _answered(request: Request, connection: Connection, head: h11.Request,
     except TimeoutError as error:
         raise GuestUnreachable("the guest did not answer in time") from error
     finally:
-        tasks = [asking, *([leaving] if leaving else [])]
-        for task in tasks:
+        for task in (asking, leaving):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(asking, leaving, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
-    """Return once the caller has closed the connection."""
+async def _left(request: Request, read: asyncio.Event) -> None:
+    """Return once the caller has closed the connection; while the body is being read, its reader finds out."""
+    await read.wait()
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
