@@ -63,9 +63,9 @@ class DaemonSettings(BaseModel):
     """Where the host's own API listens: ADDRESS:PORT, or unix:PATH. Beyond loopback, put TLS in front of it."""
     cpu_overcommit: float = Field(default=8.0, ge=0.1, le=1000)
     """How many times each core may be promised: agents mostly wait for their model."""
-    memory: int | None = Field(default=None, ge=256)
+    memory: int | None = Field(default=None, ge=256, le=16_777_216)
     """MiB that all sandboxes together may be promised; absent: this machine's, or its container's."""
-    disk: int | None = Field(default=None, ge=64)
+    disk: int | None = Field(default=None, ge=64, le=1_073_741_824)
     """MiB likewise; absent: only what is really free counts."""
 
     @field_validator("listen")
