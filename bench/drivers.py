@@ -45,7 +45,7 @@ async def run(bench: Bench) -> None:
 def _borrow(state: Path) -> None:
     """Let this state directory have the store's images and kernel."""
     state.mkdir(mode=0o711)
-    for name in ("images", "kernels"):
+    for name in ("images", "kernel"):
         if (STORE / name).is_dir():
             (state / name).symlink_to(STORE / name)
 

@@ -183,7 +183,9 @@ def _children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--config"], ["--config", "x", "--y", "z"], ["--config", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--config", "x"], ["--config", "x", "--y", "z"], ["--config", "x", "--filter", "y"]]
+)
 def test_wrong_usage(arguments: list[str]) -> None:
     program = "import sys; from squib.guest.__main__ import main; sys.exit(main(['init', *sys.argv[1:]]))"
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=False)

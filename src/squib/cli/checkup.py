@@ -20,6 +20,7 @@ from squib.contracts.machine import Capability, Isolation
 from squib.host import probe_all
 from squib.host.drivers.registry import AUTOMATIC
 from squib.host.images import Images
+from squib.host.probes import passed_by
 from squib.settings import Settings
 from squib.store import Store
 
@@ -91,6 +92,7 @@ def _driver(capability: Capability) -> Finding:
         f"boots in {capability.boot_ms:.0f} ms" if capability.boot_ms is not None else "",
         f"can {', '.join(can)}" if can else "can't freeze machines",
         "makes sandboxes of images alone" if capability.needs_image else "",
+        "emulated, since there is no hardware virtualisation here" if capability.emulated else "",
         *(f"limits {limit}" for limit in capability.limits),
         *(f"lacks {what}" for what in capability.lacks),
     ]
@@ -110,14 +112,22 @@ def _choice(settings: Settings, drivers: list[Finding]) -> list[Finding]:
         return [Finding("chosen", named, works, "named by SQUIB_SANDBOX__DRIVER", needed=False)]
     by_name = {finding.name: finding for finding in drivers}
     candidates = [by_name[name] for name in AUTOMATIC if name in by_name]
-    picked = next((finding for finding in candidates if finding.works), None)
-    if picked is None:
-        advice = "Follow the advice for one of the drivers."
-        return [Finding("chosen", "none", False, "no driver that auto may take works", advice, False)]
-    passed = [finding.name for finding in candidates[: candidates.index(picked)]]
-    why = "the strongest that auto may take and that boots"
-    more = f"; stronger, but not working: {', '.join(passed)}" if passed else ""
-    return [Finding("chosen", picked.name, True, why + more, needed=False)]
+    passed: list[str] = []
+    for finding in candidates:
+        why_not = _why_not(finding, host_root=settings.sandbox.image is None)
+        if why_not is None:
+            more = f"; stronger, and not taken: {'; '.join(passed)}" if passed else ""
+            return [Finding("chosen", finding.name, True, f"the strongest that works here{more}", needed=False)]
+        passed.append(f"{finding.name} ({why_not})")
+    advice = "Follow the advice for one of the drivers."
+    return [Finding("chosen", "none", False, f"none that auto may take works: {'; '.join(passed)}", advice, False)]
+
+
+def _why_not(finding: Finding, *, host_root: bool) -> str | None:
+    """Why `auto` does not take this driver; None where it does."""
+    if finding.capability is None or not finding.works:
+        return "does not work"
+    return passed_by(finding.capability, host_root=host_root)
 
 
 async def _image(settings: Settings) -> list[Finding]:

@@ -114,8 +114,8 @@ def _why(asked: str, driver: str) -> str:
     if asked != "auto" or driver not in AUTOMATIC:
         return "named"
     stronger = AUTOMATIC[: AUTOMATIC.index(driver)]
-    passed = f"; {' and '.join(stronger)} would be stronger: 'squib doctor' says what is missing" if stronger else ""
-    return f"the strongest that boots here{passed}"
+    passed = f"; {' and '.join(stronger)} would be stronger: 'squib doctor' says why not" if stronger else ""
+    return f"the strongest that works here{passed}"
 
 
 def _banner(

@@ -1,10 +1,12 @@
-"""The zipapp's entry: `serve` and `init`, the guest, and `mock-agent`, the demonstration agent's own program."""
+"""The zipapp's entry: `serve` and `init`, the guest; `helper`, its other half in gVisor; `mock-agent`."""
 
 import sys
 
 from squib.guest import lazy
 
-USAGE = "usage: guest.pyz serve --config FILE | guest.pyz init OPTION ... | guest.pyz mock-agent [ARGUMENT ...]"
+USAGE = """usage: guest.pyz serve --config FILE
+       guest.pyz init --config FILE --filter FILE
+       guest.pyz mock-agent [ARGUMENT ...]"""
 
 
 def _without_openssl() -> None:
@@ -21,7 +23,7 @@ def main(argv: list[str]) -> int:
     """Run what the arguments say and give the exit status; 2 for wrong usage."""
     if argv[:1] == ["mock-agent"]:
         return int(lazy.member("squib.agents.mock_program:main")(argv[1:]) or 0)
-    if argv == ["help"]:
+    if argv == ["helper"]:
         return int(lazy.member("squib.guest.rights:help_asleep")())
     if argv[:1] == ["init"]:
         _without_openssl()

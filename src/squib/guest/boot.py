@@ -11,7 +11,7 @@ from pathlib import Path
 
 log = logging.getLogger("squib.guest")
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _IFF_UP = 0x8913, 0x8914, 0x8916, 0x891C, 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _MS_NOSUID_NODEV_NOEXEC, _MS_NOSUID_NODEV, _MS_NOSUID = 14, 6, 2
 #: What a system needs: target, type, flags, options, and what is there when somebody has mounted it already.
 _MOUNTS = (
@@ -72,24 +72,10 @@ def _is_there(target: str, present: str) -> bool:
 
 def _loopback_up() -> None:
     try:
-        _bring_up("lo")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            request = struct.pack("16sH22x", b"lo", 0)
+            (flags,) = struct.unpack_from("H", fcntl.ioctl(control, _SIOCGIFFLAGS, request), 16)
+            if not flags & _IFF_UP:
+                fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
     except OSError as error:
         log.warning("the loopback interface cannot be brought up: %s", error.strerror)
-
-
-def give_address(device: str, address: str) -> None:
-    """Give the device an IPv4 address, `a.b.c.d/BITS`, and bring it up. Raises OSError or ValueError."""
-    own, _, bits = address.partition("/")
-    mask = (0xFFFFFFFF << (32 - int(bits))) & 0xFFFFFFFF
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for request, value in ((_SIOCSIFADDR, socket.inet_aton(own)), (_SIOCSIFNETMASK, struct.pack("!I", mask))):
-            fcntl.ioctl(control, request, struct.pack("16sHxx4s8x", device.encode(), socket.AF_INET, value))
-    _bring_up(device)
-
-
-def _bring_up(device: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        request = struct.pack("16sH22x", device.encode(), 0)
-        (flags,) = struct.unpack_from("H", fcntl.ioctl(control, _SIOCGIFFLAGS, request), 16)
-        if not flags & _IFF_UP:
-            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", device.encode(), flags | _IFF_UP))

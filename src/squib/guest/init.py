@@ -1,4 +1,4 @@
-"""The first program of a machine that has a kernel of its own, started as root: `guest.pyz init --config FILE ...`.
+"""The first program of a machine that has a kernel of its own, started as root: `guest.pyz init`.
 
 It sets up what nobody has set up before it, forks off the helper, which keeps root's rights (see `rights`), and
 becomes the supervisor itself: user 1000 without any capability or way to one. So process 1 is the supervisor, which
@@ -16,7 +16,6 @@ from pathlib import Path
 from squib.guest import boot, helper, lazy, privileges, rights
 
 UID = 1000
-_OPTIONS = ("--config", "--filter", "--address")
 _RB_POWER_OFF = 0x4321FEDC
 _SPARED = "-1000"  # by the kernel, when memory runs out
 
@@ -24,25 +23,20 @@ _SPARED = "-1000"  # by the kernel, when memory runs out
 def main(arguments: Sequence[str]) -> int:
     """Become the supervisor; gives the exit status where the machine does not end with it, 2 for wrong usage.
 
-    `--config FILE` is the guest's; `--filter FILE` a system call filter, as the kernel takes it;
-    `--address DEVICE=ADDRESS/BITS` the machine's own on its network.
+    `--config FILE --filter FILE`: the guest's configuration, and a system call filter as the kernel takes it.
     """
-    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
-    if len(arguments) % 2 or "--config" not in options or set(options) - set(_OPTIONS):
-        sys.stderr.write("usage: guest.pyz init --config FILE [--filter FILE] [--address DEVICE=ADDRESS/BITS]\n")
+    if len(arguments) != 4 or (arguments[0], arguments[2]) != ("--config", "--filter"):
+        sys.stderr.write("usage: guest.pyz init --config FILE --filter FILE\n")
         return 2
     if os.getpid() != 1 or os.geteuid() != 0:
         sys.stderr.write("init: must be process 1, and root\n")
         return 2
     boot.prepare()
-    if "--address" in options:
-        boot.give_address(*options["--address"].split("=", 1))
-    refused = Path(options["--filter"]).read_bytes() if "--filter" in options else b""
+    refused = Path(arguments[3]).read_bytes()
     pid, end = _fork_helper()
     privileges.become(UID)
-    if refused:
-        privileges.refuse_calls(refused)
-    status = int(lazy.member("squib.guest.supervisor:serve")(options["--config"]))
+    privileges.refuse_calls(refused)
+    status = int(lazy.member("squib.guest.supervisor:serve")(arguments[1]))
     with contextlib.suppress(OSError):
         os.close(end)  # unless the supervisor has: it may not have come to life
     os.waitpid(pid, 0)  # the helper switches the machine off, and ends only if it can't

@@ -268,7 +268,7 @@ class Host:
                 uids.give_back(self._config.state_dir, ground.uids.block)
 
     async def _end_machines(self) -> None:
-        kept = set(_OF_SANDBOXES) if self.keep_machines else set()
+        kept = set(_OF_SANDBOXES) if self.keep_machines else {MachinePhase.SUSPENDED}  # which hold nothing but disk
         await self._fleet.destroy_all([m.id for m in self._fleet.machines.values() if m.phase not in kept])
 
 

@@ -15,7 +15,7 @@ from squib.contracts.errors import DriverUnavailable
 from squib.contracts.machine import Capability, MachinePhase
 from squib.guest import bundle
 from squib.host import cgroups, records, uids
-from squib.host.bases import Base, Bases
+from squib.host.bases import Bases
 from squib.host.config import HostConfig
 from squib.host.drivers import registry
 from squib.host.drivers.base import Driver, Recalling
@@ -50,20 +50,20 @@ async def choose(name: str, on: Ground) -> tuple[Driver, Capability]:
     for candidate in registry.AUTOMATIC if name == "auto" else (name,):
         driver = registry.make(candidate, on)
         capability = await probe(driver)
-        passed_by = _passed_by(capability, on.bases.default) if name == "auto" else None
-        if capability.works and passed_by is None:
+        why = passed_by(capability, host_root=on.bases.default.is_host) if name == "auto" else None
+        if capability.works and why is None:
             return driver, capability
-        failures.append(replace(capability, why_not=passed_by) if capability.works else capability)
+        failures.append(replace(capability, why_not=why) if capability.works else capability)
     reasons = "; ".join(f"{c.driver}: {c.why_not}" for c in failures)
     advice = " ".join(c.advice for c in failures if c.advice)
     raise DriverUnavailable(f"no sandbox driver works here ({reasons})", advice=advice or None)
 
 
-def _passed_by(capability: Capability, base: Base) -> str | None:
-    """Why `auto` does not take a driver that works."""
+def passed_by(capability: Capability, *, host_root: bool) -> str | None:
+    """Why `auto` does not take a driver that works; `host_root`: tasks that name no image get the host's own."""
     if capability.emulated:
         return "it has no hardware virtualisation here, and would be slow: name it to use it"
-    if capability.needs_image and base.is_host:
+    if capability.needs_image and host_root:
         return "it makes sandboxes of images alone, and no image is named for tasks that name none"
     return None
 

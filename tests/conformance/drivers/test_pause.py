@@ -1,6 +1,7 @@
 """A sandbox that is put to disk goes on where it was, also under the next process; meanwhile it has no memory."""
 
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,9 +102,8 @@ async def test_a_running_program_goes_on_or_keeps_its_sandbox_awake(host: Host, 
 
 
 async def test_it_survives_the_end_of_squib(bench: Bench, snapshot: Stored, run: Run) -> None:
-    config = replace(bench.config, keep_machines=True)
     spec, gone = _sandbox(), _sandbox()
-    async with Gateway({}) as gateway, Host(config, gateway) as host:
+    async with Gateway({}) as gateway, Host(bench.config, gateway) as host:
         await host._shelf.looked.wait()
         before = await host.claim(spec)
         await host.claim(gone)
@@ -134,6 +134,36 @@ def _damage(frozen: Path) -> None:
     for path in [path for path in frozen.rglob("*") if path.is_file()]:
         path.unlink()
         path.write_bytes(b"rubbish" * 100)
+
+
+@pytest.fixture
+def small_disk(shared_tmp: Path) -> Iterator[Path]:
+    """A directory on a disk that no memory fits on."""
+    (path := shared_tmp / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=711", "none", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+@pytest.mark.needs("root")
+async def test_one_that_finds_no_room_on_the_disk_runs_on(
+    bench: Bench, small_disk: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not bench.capability.pause:
+        pytest.skip("its machines can't be suspended")
+    bench.teach(small_disk)
+    spec = _sandbox()
+    async with Gateway({}) as gateway, Host(replace(bench.config, state_dir=small_disk), gateway) as host:
+        machine = await host.claim(spec)
+        await run(machine, "echo work > file")
+        assert not await host.suspend(spec.id), "it is seen before"
+        monkeypatch.setattr("squib.host.suspension.SPARE_DISK", -(1 << 30))
+        assert not await host.suspend(spec.id), "it is seen while it is written"
+        assert await host.get(spec.id) == machine
+        assert (await run(machine, "cat file")).stdout == "work\n"
+        assert not (Path(machine.directory) / "frozen").exists()
 
 
 async def test_what_can_not_be_suspended_runs_on(bench: Bench, host_config: HostConfig, run: Run) -> None:

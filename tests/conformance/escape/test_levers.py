@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
+import pytest_asyncio
 
 from squib.contracts import ids
 from squib.contracts.errors import GuestUnreachable
@@ -16,11 +18,6 @@ from tests.conformance.escape import levers
 from tests.conformance.escape.arena import PYTHON, SECRET, Arena
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-async def _another(attacked: Arena) -> Machine:
-    """A third machine, which the attack may cost its life."""
-    return await attacked.host.claim(SandboxSpec(ids.new_id("sbx"), ids.new_id("task")))
 
 
 async def test_the_gateway_leads_nowhere_but_below_its_routes(attacked: Arena) -> None:
@@ -55,8 +52,52 @@ async def test_connections_that_are_held_do_not_keep_the_host_out(attacked: Aren
     assert (await attacked.run("kill -9 $(cat flood.pid)")).exit_code == 0
 
 
-async def test_a_link_in_the_place_of_the_guests_socket_is_not_followed(attacked: Arena) -> None:
-    machine = await _another(attacked)
+class Costly:
+    """A third machine, which an attack may cost its life: then there is another."""
+
+    def __init__(self, arena: Arena):
+        self._arena = arena
+        self._machine: Machine | None = None
+
+    async def machine(self) -> Machine:
+        """One that answers."""
+        if self._machine is None or not await self._arena.host.alive(self._machine):
+            await self.away()
+            self._machine = await self._arena.host.claim(SandboxSpec(ids.new_id("sbx"), ids.new_id("task")))
+        return self._machine
+
+    async def away(self) -> None:
+        """Remove it, and see that nothing is left."""
+        machine, self._machine = self._machine, None
+        if machine is not None and machine.sandbox_id is not None:
+            await self._arena.host.delete(machine.sandbox_id)
+            assert await self._arena.host.get(machine.sandbox_id) is None
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def costly(attacked: Arena) -> AsyncIterator[Costly]:
+    made = Costly(attacked)
+    yield made
+    await made.away()
+
+
+@pytest.mark.parametrize("attack", ["kill -9 -1", "kill -TERM 1 -1", "kill -STOP 1; kill -9 1"])
+async def test_who_ends_everybody_ends_at_most_this_machine(attacked: Arena, costly: Costly, attack: str) -> None:
+    """Afterwards the guest answers, or its machine has ended and is seen to have; nobody else has noticed."""
+    machine = await costly.machine()
+    with suppress(GuestUnreachable):
+        await attacked.run(attack, machine)
+    try:
+        assert (await attacked.run("echo here", machine)).stdout == "here\n"
+    except GuestUnreachable:
+        async with asyncio.timeout(20):
+            await processes.ended(machine.pid or 0)
+        assert not await attacked.host.alive(machine)
+    assert (await attacked.run("echo here", attacked.neighbour)).stdout == "here\n"
+
+
+async def test_a_link_in_the_place_of_the_guests_socket_is_not_followed(attacked: Arena, costly: Costly) -> None:
+    machine = await costly.machine()
     guest = attacked.bait.guest.replace(attacked.machine.directory, machine.directory)
     swapped = await attacked.python(levers.SWAP, guest, attacked.baits.socket, machine=machine)
     before = list(attacked.baits.asked)
@@ -67,22 +108,4 @@ async def test_a_link_in_the_place_of_the_guests_socket_is_not_followed(attacked
     else:
         assert (await attacked.run("echo here", machine)).stdout == "here\n"
     assert attacked.baits.asked == before
-    await attacked.host.delete(machine.sandbox_id or "")
-
-
-@pytest.mark.parametrize("attack", ["kill -9 -1", "kill -STOP 1; kill -9 1", "kill -TERM 1 -1"])
-async def test_who_ends_everybody_ends_at_most_this_machine(attacked: Arena, attack: str) -> None:
-    """Afterwards the guest answers, or its machine has ended and is seen to have; nobody else has noticed."""
-    machine = await _another(attacked)
-    assert machine.sandbox_id is not None
-    with suppress(GuestUnreachable):
-        await attacked.run(attack, machine)
-    try:
-        assert (await attacked.run("echo here", machine)).stdout == "here\n"
-    except GuestUnreachable:
-        async with asyncio.timeout(20):
-            await processes.ended(machine.pid or 0)
-        assert not await attacked.host.alive(machine)
-    assert (await attacked.run("echo here", attacked.neighbour)).stdout == "here\n"
-    await attacked.host.delete(machine.sandbox_id)
-    assert await attacked.host.get(machine.sandbox_id) is None
+    await costly.away()

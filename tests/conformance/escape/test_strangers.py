@@ -31,8 +31,6 @@ _SECRET = re.compile(r"/[0-9a-f]{32}(/|$)")
 _CLOSED = re.compile(
     r"/(machine\.json|console\.log|guest|state|workspace|home|frozen|run|memory|drive(-[1-9]\d*)?)(/|$)"
 )
-    r"/(machine\.json|console\.log|guest|state|workspace|home|frozen|run|memory|drive(-[1-9]\d*)?)(/|$)"
-)
 
 
 async def _readable(directory: str) -> list[str]:

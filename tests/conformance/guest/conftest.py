@@ -161,19 +161,21 @@ class Place:
 )
 def place(request: pytest.FixtureRequest, benches: Callable[[str], Bench]) -> Iterator[Place]:
     bench = benches(request.param)
-    # Not pytest's own directory: that is closed to other users, and a sandbox has a user of its own.
-    state = Path("/tmp", f"sqg-{os.getpid()}-{request.param[:2]}")
-    state.mkdir(mode=0o711)
-    bench.teach(state)
-    config = HostConfig(state, KEY, driver=request.param, uid_base=230_000, image=bench.image)
     frozen = None
     if bench.capability.emulated:
         frozen = bench.stored.frozen(Bases(Images(bench.state), bench.config.image).default)
-    ground = asyncio.run(probes.ground(config))
+    # Not pytest's own directory: that is closed to other users, and a sandbox has a user of its own.
+    state = Path("/tmp", f"sqg-{os.getpid()}-{request.param[:2]}")
+    state.mkdir(mode=0o711)
     try:
-        yield Place(ground, registry.make(request.param, ground), bench.capability, frozen)
+        bench.teach(state)
+        config = HostConfig(state, KEY, driver=request.param, uid_base=230_000, image=bench.image)
+        ground = asyncio.run(probes.ground(config))
+        try:
+            yield Place(ground, registry.make(request.param, ground), bench.capability, frozen)
+        finally:
+            ground.groups.close()
     finally:
-        ground.groups.close()
         remove_tree(state)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -21,6 +22,25 @@ async def test_the_migrations_make_what_the_tables_say(database_url: str, tmp_pa
     async with Store.open(database_url, files=tmp_path / "files"):
         pass
     engine = sa.create_engine(parse(database_url))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+async def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_is_in_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    engine = sa.create_engine(parse(url))
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), "0001")
+        connection.exec_driver_sql("INSERT INTO users (id, name, created_at) VALUES ('usr-a', 'a', 1.0)")
+        columns = "id, owner, state, last_seq, claim_at, created_at, updated_at, spec"
+        values = "'task-00000000000000000000000000', 'usr-a', 'queued', 0, 0, 1.0, 1.0, '{\"prompt\": \"x\"}'"
+        connection.exec_driver_sql(f"INSERT INTO tasks ({columns}) VALUES ({values})")
+    async with Store.open(url, files=tmp_path / "files") as store:
+        task = await store.tasks.get("task-00000000000000000000000000")
+        assert (task.spec.prompt, task.image, task.suspended) == ("x", None, None)
+        assert await store.tasks.wanted_at(task.id) == 0.0
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, metadata) == []

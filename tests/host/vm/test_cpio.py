@@ -5,7 +5,8 @@ from squib.host.vm import cpio
 
 def read(archive: bytes) -> dict[str, tuple[int, bytes]]:
     """What the archive holds, as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst)."""
-    found, at = {}, 0
+    found: dict[str, tuple[int, bytes]] = {}
+    at = 0
     while archive[at : at + 6] == b"070701":
         fields = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
         name = archive[at + 110 : at + 110 + fields[11] - 1].decode()

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,16 @@ async def test_one_that_ends_gives_its_drive_away_and_may_go_on_in_the_same_plac
 async def test_what_can_not_be_made_is_told_in_the_programs_own_words(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="mke2fs failed"):
         await drives.make(tmp_path / "small", 0)
+
+
+def test_a_copy_keeps_its_holes_also_on_another_kind_of_file_system(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.seek(8 * 2**20)
+        file.write(b"middle" * 1000)
+        file.truncate(16 * 2**20)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for target in (tmp_path / "target", Path(folder) / "target"):
+            drives.copy_sparsely(source, target)
+            assert target.read_bytes() == source.read_bytes()
+            assert target.stat().st_blocks * 512 < 2**20

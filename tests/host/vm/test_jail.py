@@ -1,4 +1,5 @@
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ LOOK = "import os; print(sorted(os.listdir('/')), os.path.exists('/etc'), os.lis
 @pytest.mark.needs("root")
 async def test_it_shows_programs_and_nothing_else_and_is_gone_afterwards(shared_tmp: Path) -> None:
     device = Path("/dev/zero")
+    os.umask(0o077)
     entered = jail.enter(shared_tmp / jail.NAME, "/usr/bin/python3", [device])
     as_user = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
     argv = (*entered, *as_user, "/usr/bin/python3", "-I", "-S", "-c", LOOK)

@@ -6,8 +6,10 @@ belongs to root.
 """
 
 import asyncio
+import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from squib.contracts.errors import InfrastructureError
@@ -20,6 +22,8 @@ KERNEL, INITRD, ROOT, DRIVE = "/vmlinux", "/initrd", "/root.squashfs", "/drive.e
 STATE, MEMORY = "/state", "/memory"  # that it goes on from
 NEW_STATE, NEW_MEMORY = "/new.state", "/new.memory"  # as it freezes: what it goes on from must not change
 _FOLDER = "jail"
+_ALONE = ("unshare", "--mount", "--propagation", "private", "--")
+_MOUNT = 'mount --bind "$1" "$2"; mount -o remount,bind,ro,nosuid,nodev "$2"; shift 2; exec "$@"'
 
 
 def of(machine: Machine, program: str) -> Jail:
@@ -42,6 +46,23 @@ def link(jail: Jail, source: Path, name: str) -> None:
     except OSError:  # another file system
         drives.copy_sparsely(source, target)
         target.chmod(0o444)
+
+
+def share(jail: Jail, source: Path, name: str) -> Sequence[str]:
+    """Let the machine read a large file that others read too, whose name may be a link.
+
+    Gives what has to go before the jailer's command where the file lies on another file system: it is mounted, in a
+    mount namespace that nobody else has and that ends with the machine. Raises OSError.
+    """
+    source, target = source.resolve(strict=True), jail.outside(name)
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        target.touch(mode=0o444)
+        return (*_ALONE, "/bin/sh", "-ec", _MOUNT, "squib", str(source), str(target))
+    return ()
 
 
 def write(jail: Jail, name: str, content: bytes) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +81,8 @@ async def _try(start: Start) -> str:
     directory = start.ground.state.machine(spec.id).root
     try:
         async with machines.holding(start.ground, "firecracker", spec, directory) as draft:
-            await _furnish(start, draft)
-            machine = await start.run(draft, steps.check_plan(steps.Plan(1, _SMALL)))
+            enter = await _furnish(start, draft)
+            machine = await start.run(draft, steps.check_plan(steps.Plan(1, _SMALL)), enter)
             said = await _first_words(machine)
             await vacate(start.ground, machine)
     except (InfrastructureError, OSError) as error:
@@ -91,13 +92,13 @@ async def _try(start: Start) -> str:
     return "" if _SAYS in said else said or f"nothing happened for {BOOT_SECONDS:.0f} s"
 
 
-async def _furnish(start: Start, draft: Machine) -> None:
+async def _furnish(start: Start, draft: Machine) -> Sequence[str]:
     """Two drives that nobody reads."""
     jail, kernel = start.jail(draft), start.kernel()
     await jails.make(jail)
     for name in (jails.ROOT, jails.DRIVE):
         jails.write(jail, name, bytes(MIB))
-    start.furnish(jail, draft, kernel, b"")
+    return start.furnish(jail, draft, kernel, b"")
 
 
 async def _first_words(machine: Machine) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,25 +64,29 @@ class Start:
         )
         try:
             await jails.make(jail)
-            jails.link(jail, Path(spec.drive or ""), jails.ROOT)
+            enter = [*jails.share(jail, Path(spec.drive or ""), jails.ROOT)]
             await drives.make(jail.outside(jails.DRIVE), qemu_start.drive_size(spec))
-            self.furnish(jail, draft, kernel, self._addition(config))
+            enter += self.furnish(jail, draft, kernel, self._addition(config))
         except OSError as error:
             raise InfrastructureError(f"the machine's jail can't be made: {error}") from error
-        return await self.run(draft, steps.Plan(_cpus(spec), spec.memory, words))
+        return await self.run(draft, steps.Plan(_cpus(spec), spec.memory, words), enter)
 
-    def furnish(self, jail: Jail, draft: Machine, kernel: kernels.Kernel, addition: bytes) -> None:
-        """Put into the jail what boots the machine; its drive, which is there, becomes its own. Raises OSError."""
-        jails.link(jail, kernel.vmlinux, jails.KERNEL)
+    def furnish(self, jail: Jail, draft: Machine, kernel: kernels.Kernel, addition: bytes) -> Sequence[str]:
+        """Put into the jail what boots the machine; its drive, which is there, becomes its own.
+
+        Gives what goes before the jailer's command. Raises OSError.
+        """
+        enter = jails.share(jail, kernel.vmlinux, jails.KERNEL)
         jails.write(jail, jails.INITRD, kernel.initrd.read_bytes() + addition)
         jails.give(jail, jails.DRIVE, _user(draft))
+        return enter
 
     async def go_on(self, draft: Machine, frozen: Frozen) -> Machine:
         """Let the machine go on where the frozen one stood. Raises DriverUnavailable or InfrastructureError."""
         jail, spec = self.jail(draft), frozen.spec
         try:
             await jails.make(jail)
-            jails.link(jail, Path(draft.spec.drive or ""), jails.ROOT)
+            enter = jails.share(jail, Path(draft.spec.drive or ""), jails.ROOT)
             for name in (jails.STATE, jails.MEMORY):
                 jails.link(jail, inside(frozen.directory, name), name)
             source = inside(frozen.directory, jails.DRIVE)
@@ -90,11 +94,11 @@ class Start:
             jails.give(jail, jails.DRIVE, _user(draft))
         except OSError as error:
             raise InfrastructureError(f"the frozen machine can't be used: {error}") from error
-        return await self.run(draft, steps.Plan(_cpus(spec), spec.memory, restores=True))
+        return await self.run(draft, steps.Plan(_cpus(spec), spec.memory, restores=True), enter)
 
-    async def run(self, draft: Machine, plan: steps.Plan) -> Machine:
-        """Start both processes and make the machine. Raises InfrastructureError."""
-        async with self._processes(draft) as (machine, vmm):
+    async def run(self, draft: Machine, plan: steps.Plan, enter: Sequence[str] = ()) -> Machine:
+        """Start both processes, the jailer after `enter`, and make the machine. Raises InfrastructureError."""
+        async with self._processes(draft, enter) as (machine, vmm):
             try:
                 await vmm.listening(machine.pid or 0)
                 await steps.perform(vmm, plan)
@@ -104,7 +108,7 @@ class Start:
         return machine
 
     @contextlib.asynccontextmanager
-    async def _processes(self, draft: Machine) -> AsyncIterator[tuple[Machine, Firecracker]]:
+    async def _processes(self, draft: Machine, enter: Sequence[str]) -> AsyncIterator[tuple[Machine, Firecracker]]:
         """The jailer joins the room by a descriptor of this process's, which is there for the length of the block."""
         place, jail, uid = MachineDir(Path(draft.directory)), self.jail(draft), _user(draft)
         async with room.made(owner=uid) as made:
@@ -113,7 +117,7 @@ class Start:
             # The machine is in its groups already: version 1 without a setting leaves it there.
             netns = f"/proc/{os.getpid()}/fd/{made.namespace}"
             argv = Jailer(jail, uid, uid, netns=netns, cgroup_version=1).argv(Path(self.programs.jailer))
-            machine = machines.run(self.ground, draft, Program(argv, disk=_UNBOUNDED, drops=True))
+            machine = machines.run(self.ground, draft, Program(argv, disk=_UNBOUNDED, enter=enter, drops=True))
             async with self.client(machine) as vmm:
                 yield machine, vmm
 

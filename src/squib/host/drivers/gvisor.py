@@ -83,7 +83,7 @@ class GvisorDriver:
         """Write its memory below `target`; see the protocol. Where that fails it runs on, if it still does."""
         try:
             await gvisor_frozen.let_go(machine)
-            await gvisor_frozen.write(self._runsc, machine, gvisor_start.state(machine), target, keep=keep)
+            await gvisor_frozen.write(self._runsc, machine, gvisor_start.state(machine), target)
         except InfrastructureError:
             self._thaw(machine)
             raise

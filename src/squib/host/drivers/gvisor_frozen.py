@@ -46,16 +46,19 @@ async def let_go(machine: Machine) -> None:
         raise InfrastructureError(f"the guest still listens after {LET_GO_SECONDS:.0f} s") from error
 
 
-async def write(runsc: Runsc, machine: Machine, state: Path, target: Path, *, keep: bool) -> None:
-    """Write the machine's memory below `target`; with `keep` it runs on. Raises InfrastructureError, leaving none."""
+async def write(runsc: Runsc, machine: Machine, state: Path, target: Path) -> None:
+    """Write the machine's memory below `target`. Raises InfrastructureError, leaving none.
+
+    It runs on in any case, waiting for its file: a kernel that was to end with its checkpoint would do so as well
+    where that fails, on a full disk.
+    """
     place = target / secrets.token_hex(16)
     try:
         target.chmod(0o711)
         place.mkdir(mode=0o700)
         if machine.uid is not None:
             os.chown(place, machine.uid, machine.uid)
-        running_on = ("--leave-running",) if keep else ()
-        options = ("--image-path", str(place), "--compression=none", *running_on)
+        options = ("--image-path", str(place), "--compression=none", "--leave-running")
         await _run(machine, (*AS_ROOT, *runsc.command(state, "checkpoint", *options, CONTAINER)))
         await asyncio.to_thread(_seal, place)
     except OSError as error:

@@ -113,7 +113,7 @@ async def _freeze(runsc: Runsc, machine: Machine, place: MachineDir) -> str:
     frozen = place.root / "frozen"
     frozen.mkdir()
     try:
-        await gvisor_frozen.write(runsc, machine, gvisor_start.state(machine), frozen, keep=False)
+        await gvisor_frozen.write(runsc, machine, gvisor_start.state(machine), frozen)
     except InfrastructureError as error:
         return str(error)
     return ""

@@ -38,6 +38,7 @@ def main() -> None:
     """Confine this process and become the guest. Raises OSError where the kernel refuses a step."""
     libc = ctypes.CDLL(None, use_errno=True)
     program = Path(sys.argv[1]).read_bytes()
+    os.chdir("/")  # the helper must not be in a directory of the host's when the machine is frozen
     if os.getuid() == 0:  # a container engine has given away all but the system calls
         _close_mounts(libc)
         if sys.argv[2].endswith(".pyz"):
@@ -67,7 +68,7 @@ def _start_helper(guest: str) -> str:
     It sleeps as a small shell: most machines are never frozen, and to fork this process would cost each start 40 ms.
     """
     ours, theirs = socket.socketpair()
-    command = [_SHELL, "-c", _ASLEEP, "sh", sys.executable, "-I", "-S", guest, "help"]
+    command = [_SHELL, "-c", _ASLEEP, "sh", sys.executable, "-I", "-S", guest, "helper"]
     pid = os.posix_spawn(_SHELL, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)])
     theirs.close()
     return f"{ours.detach()} {pid}"

@@ -20,8 +20,10 @@ async def freeze(machine: Machine, target: Path, *, keep: bool) -> None:
                 await monitor.save_devices(file.fileno())
             await asyncio.to_thread(memory.save, machine.pid or 0, target)
             await drives.freeze(directory, target, qemu_start.drive_size(machine.spec), keep=keep)
-        except OSError as error:
-            raise InfrastructureError(f"the machine can't be written to disk: {error}") from error
-        finally:
-            if keep:
-                await monitor.command("cont")
+        except BaseException as error:
+            await asyncio.shield(monitor.command("cont"))  # it goes on as if nothing had been
+            if isinstance(error, OSError):
+                raise InfrastructureError(f"the machine can't be written to disk: {error}") from error
+            raise
+        if keep:
+            await monitor.command("cont")

@@ -20,8 +20,8 @@ ROOM, GUEST = "10.0.0.1", "10.0.0.2"
 MAX_PAIRS = 256  # connections at once; more wait
 CHUNK = 65_536
 #: A SYN that reached the machine before its network did may be lost: rather ask again than wait for the kernel's
-#: second one, which comes after a second.
-PROBE_SECONDS, REFUSED_SECONDS = 0.05, 0.005
+#: second one, which comes after a second. A machine that refuses is still booting, and has to work for each refusal.
+PROBE_SECONDS, REFUSED_SECONDS = 0.05, 0.03
 _IN, _OUT = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN)
 

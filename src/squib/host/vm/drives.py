@@ -6,6 +6,7 @@ monitor's command line. `drives.json` tells how many there are, `drive-new` is a
 """
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -59,13 +60,13 @@ async def freeze(machine: Path, target: Path, size: int, *, keep: bool) -> None:
     *below, current = of_machine(machine)
     for layer in below:
         _link(layer, target / layer.name)
+    await _run("qemu-img", "create", "-q", "-f", "qcow2", str(target / _EMPTY), f"{size}M")
+    (target / _TABLE).write_text(json.dumps(len(below) + 1))
     top = target / f"drive-{len(below)}"
     if keep:
         await asyncio.to_thread(copy_sparsely, current, top)
-    else:
+    else:  # last: until then the machine could go on
         await asyncio.to_thread(shutil.move, current, top)
-    await _run("qemu-img", "create", "-q", "-f", "qcow2", str(target / _EMPTY), f"{size}M")
-    (target / _TABLE).write_text(json.dumps(len(below) + 1))
 
 
 def clear(machine: Path) -> None:
@@ -88,7 +89,18 @@ def copy_sparsely(source: Path, target: Path) -> None:
                 return
             end = os.lseek(old.fileno(), start, os.SEEK_HOLE)
             while start < end:
-                start += os.copy_file_range(old.fileno(), new.fileno(), end - start, start, start)
+                start += _copy(old.fileno(), new.fileno(), start, end - start)
+
+
+def _copy(old: int, new: int, start: int, size: int) -> int:
+    """Copy some of that range, by reference where the file system can; gives how much. Raises OSError."""
+    try:
+        return os.copy_file_range(old, new, size, start, start)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the two are of different kinds of file systems
+            raise
+    os.lseek(new, start, os.SEEK_SET)
+    return os.sendfile(new, old, start, size)
 
 
 def _link(source: Path, target: Path) -> None:

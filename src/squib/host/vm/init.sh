@@ -10,7 +10,14 @@ trap 'echo "squib: the machine can not start"; poweroff -f' EXIT
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mount -t devtmpfs -o nosuid,noexec,mode=0755 dev /dev
-for module in $(cat /modules/order); do insmod "/modules/$module"; done
+# The network's driver may spin for ever when the machine is switched off while something is being sent, unless it
+# clears up by itself as it sends (napi_tx=0).
+for module in $(cat /modules/order); do
+    case $module in
+        virtio_net.ko) insmod "/modules/$module" napi_tx=0 ;;
+        *) insmod "/modules/$module" ;;
+    esac
+done
 while [ ! -b /dev/vda ] || [ ! -b /dev/vdb ]; do sleep 0.01; done
 
 python=/usr/bin/python3

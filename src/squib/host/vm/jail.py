@@ -25,9 +25,9 @@ def enter(root: Path, program: str, devices: Sequence[Path] = ()) -> tuple[str, 
     """Make the directory; gives what runs a command in it, given after. Raises InfrastructureError or OSError."""
     if not program.startswith("/usr/"):
         raise InfrastructureError(f"{program} is not below /usr", advice="Install it as the distribution's package.")
-    root.mkdir(mode=0o755, exist_ok=True)
-    for name in ("usr", "proc", "dev"):
-        (root / name).mkdir(exist_ok=True)
+    for path in (root, *(root / name for name in ("usr", "proc", "dev"))):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)  # whatever this process's umask is
     bound = []
     for name in _TOP:
         top, path = Path("/") / name, root / name
@@ -36,6 +36,7 @@ def enter(root: Path, program: str, devices: Sequence[Path] = ()) -> tuple[str, 
                 path.symlink_to(top.readlink())
         elif top.is_dir():
             path.mkdir(exist_ok=True)
+            path.chmod(0o755)
             bound.append(name)
     for device in devices:
         (root / "dev" / device.name).touch()

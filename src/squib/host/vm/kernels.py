@@ -26,6 +26,7 @@ PACKAGE, OF_VERSION, BUSYBOX = "linux-image-cloud-amd64", r"linux-image-[0-9]\S*
 MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "squashfs")
 ADVICE = "Run 'squib kernel build'."
 _CURRENT, _DRAFT = "current", ".making-"
+_ABANDONED_SECONDS = 86_400.0
 _STEPS = ("package lists", "kernel package", "busybox package", "kernel", "initramfs")
 
 
@@ -96,21 +97,21 @@ async def build(state: Path, progress: Progress, *, apt_sources: Path | None = N
             for path, mode in ((made, 0o711), *((file, 0o644) for file in made.iterdir())):
                 path.chmod(mode)
             made.rename(target)
-        link = scratch / "link"
+        link, current = scratch / "link", root / _CURRENT
+        before = {current.readlink().name} if current.is_symlink() else set()  # a machine may be opening it just now
         link.symlink_to(kernel.digest)
-        link.replace(root / _CURRENT)
+        link.replace(current)
+    _remove_old(root, {kernel.digest} | before)
     return get(state)
 
 
-def remove_old(state: Path, using: set[str]) -> list[str]:
-    """Remove kernels that neither new machines nor those of these digests need; gives their digests."""
-    current = get(state).digest
-    gone = []
-    for path in (state.absolute() / "kernel").iterdir():
-        if not path.is_symlink() and not path.name.startswith(_DRAFT) and path.name not in using | {current}:
-            shutil.rmtree(path)
-            gone.append(path.name)
-    return gone
+def _remove_old(root: Path, kept: set[str]) -> None:
+    """Remove other kernels: a machine that has booted needs its own no more. And what ended builds have left."""
+    for path in root.iterdir():
+        if path.is_symlink() or path.name in kept:
+            continue
+        if not path.name.startswith(_DRAFT) or path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 async def _packages(scratch: Path, named: Path | None, progress: Progress) -> tuple[Fetched, Fetched]:

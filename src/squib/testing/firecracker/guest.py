@@ -10,6 +10,7 @@ of before: its guest boots anew, with the configuration and the identity of the 
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -33,6 +34,7 @@ _HEAD = 4096  # bytes before a packed archive
 _TAR = ("--sparse", "--ignore-failed-read", "--warning=none")  # what its own user can't read stays behind
 _STILL = "TtZX"  # stopped, or ended (proc(5), stat)
 _PAUSE = 0.001  # seconds
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 
 
 class Guest:
@@ -124,7 +126,7 @@ class Guest:
         drive = _writable(drives)
         if drive is not None and packed(drive):
             await _unpack(drive, self._drive)
-        nic = Nic(self._run / "guest.json")
+        nic = Nic(self._run / "guest.json", self._rename)
         for path in (
             self._run / "state",
             self._run / "config",
@@ -146,6 +148,22 @@ class Guest:
             raise Fault(f"Start microvm error: the stand-in can't start its guest: {error}") from error
         self._ordered.set()
         self._nic = asyncio.create_task(nic.serve())
+
+    async def _rename(self, name: str) -> None:
+        """Give the machine another host name, as its privileged helper would: its namespaces are this user's."""
+        descriptors = []
+        try:
+            descriptors.append(os.open(f"/proc/{self._processes()[-1][0]}/ns/uts", os.O_RDONLY))
+            descriptors.append(fcntl.ioctl(descriptors[0], _NS_GET_USERNS))
+            names, owner = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
+            argv = ("nsenter", f"--user={owner}", f"--uts={names}", "--preserve-credentials", "hostname", name)
+            process = await asyncio.create_subprocess_exec(*argv, pass_fds=descriptors)
+            await process.wait()
+        except OSError as error:
+            sys.stderr.write(f"the stand-in can't rename its machine: {error}\n")
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _processes(self) -> list[tuple[int, str]]:
         """The outermost process and all that descends from it, each with the kernel's letter for what it does."""

@@ -7,6 +7,7 @@ Here it is put down in the guest's configuration, from which the guest starts ag
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ _IDENTITY = ("sandbox_id", "token_sha256", "hostname")
 
 
 class Nic:
-    """Relays between the address in the configuration at `path` and the guest."""
+    """Relays between the address in the configuration at `path` and the guest; `renamed` is told its new names."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, renamed: Callable[[str], Awaitable[None]]):
+        self._path, self._renamed = path, renamed
         scheme, _, address = self._config()["listen"].partition(":")
         self._host, _, port = address.rpartition(":")
         self._port = int(port) if scheme == "tcp" else 0
@@ -82,6 +83,7 @@ class Nic:
             new: dict[str, Any] = json.loads(request.partition(b"\r\n\r\n")[2])
             config = self._config() | {name: new[name] for name in _IDENTITY if name in new}
             self._path.write_text(json.dumps(config))
+            await self._renamed(self.name)
         return request
 
     def _config(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The memory file is sparse; `guest` puts into it what a machine here remembers.
 """
 
+import errno
 import json
 import os
 import zlib
@@ -52,8 +53,16 @@ def _fill(path: Path, size: int) -> None:
     with path.open("r+b" if path.exists() else "wb") as file:
         if file.seek(0, os.SEEK_END) != size:
             file.truncate(0)
+            _find_room(file.fileno(), size)
         file.truncate(size)
         os.fsync(file.fileno())
+
+
+def _find_room(descriptor: int, size: int) -> None:
+    """The real one's file has no holes."""
+    disk = os.fstatvfs(descriptor)
+    if disk.f_bavail * disk.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def parse(raw: bytes) -> tuple[str, dict[str, Any]]:

@@ -50,6 +50,25 @@ def host_socket_by_path(bait: Bait) -> str | None:
         return _heard(unix, bait)
 
 
+@attempt(
+    why="A kernel of its own that asks outside for what lies in the workspace must not follow a link there.",
+    wins="it answers",
+    shown=Shown.USER,
+)
+def host_socket_by_link(bait: Bait) -> str | None:
+    """A symbolic link in the workspace to a unix socket of the host's, and to its directory, then connect(2)."""
+    os.symlink(bait.socket, "socket")
+    os.symlink(os.path.dirname(bait.socket), "folder")
+
+    def connect(path: str) -> str | None:
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.settimeout(SECONDS)
+            unix.connect(path)
+            return _heard(unix, bait)
+
+    return first(connect, ["socket", f"folder/{os.path.basename(bait.socket)}"])
+
+
 @attempt(why="Docker's and the system bus's socket are root for whoever may speak there.", wins="one accepts")
 def famous_sockets(bait: Bait) -> str | None:
     """connect(2) to the sockets of Docker, Podman, containerd, the system bus, systemd, libvirt, X and the like."""
