@@ -1,5 +1,6 @@
 """The routes over a real host: what is asked, what is refused, and how both are told."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,28 @@ async def test_a_host_that_does_not_answer_is_unreachable(shared_tmp: Path) -> N
     async with RemoteOrchestrator(f"unix:{shared_tmp}/none", KEY, patience=0.2) as remote:
         with pytest.raises(HostUnreachable, match="no answer"):
             await remote.status()
+
+
+async def test_a_host_behind_a_gateway_that_does_not_reach_it_yet_is_waited_for() -> None:
+    """What terminates TLS answers 502 while the daemon starts; that is not the daemon's word."""
+    asked = 0
+
+    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        away = (b"502", b"text/html", b"away")
+        status, kind, body = away if asked < 3 else (b"200", b"application/json", b'{"items": []}')
+        head = b"HTTP/1.1 %b x\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (status, kind, len(body)) + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(gateway, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with RemoteOrchestrator(url, KEY) as remote:
+            assert await remote.list() == []
+    assert asked == 3
 
 
 @pytest.mark.parametrize("text", ["", "ftp://x", "unix:here", "http://", "http://u@h", "http://h/?q=1", "h:1"])

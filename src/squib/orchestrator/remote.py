@@ -142,7 +142,7 @@ class RemoteOrchestrator:
             try:
                 status, raw = await self._once(method, path, content, seconds)
                 break
-            except httpx2.TransportError as error:
+            except (httpx2.TransportError, _Away) as error:
                 if loop.time() + pause > end:
                     why = str(error) or type(error).__name__
                     raise HostUnreachable(f"no answer from the host at {self._place.base}: {why}") from error
@@ -160,9 +160,17 @@ class RemoteOrchestrator:
                 raw += chunk
                 if len(raw) > _MAX_BYTES:
                     raise HostUnreachable(f"the host's answer is over {_MAX_BYTES} bytes")
+            if answer.status_code in _GATEWAYS and _PROBLEM not in answer.headers.get("content-type", ""):
+                raise _Away(f"status {answer.status_code} of what stands before it")
             return answer.status_code, bytes(raw)
 
 
+class _Away(Exception):
+    """What stands in front of the daemon, for TLS perhaps, does not reach it."""
+
+
+_GATEWAYS = frozenset({502, 503, 504})
+_PROBLEM = "application/problem+json"
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=30.0)
 
 
