@@ -1,7 +1,6 @@
 """Which machines fit beside others: pure sums, and a host that goes by them."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from squib.contracts.sandbox import SandboxSpec
 from squib.contracts.task import SandboxRequest
 from squib.gateway import Gateway
 from squib.host import Host, HostConfig, admission
+from tests.host.test_pool import filled
 
 _ONE = SandboxRequest(cpu=2, memory=1024, disk=1000)
 
@@ -57,8 +57,8 @@ def sandbox(**measure: float) -> SandboxSpec:
 async def test_pooled_machines_give_way_only_where_that_makes_room(shared_tmp: Path, gateway: Gateway) -> None:
     config = HostConfig(shared_tmp / "host", b"k" * 32, driver="process", pool_size=1, memory=4096)
     async with Host(config, gateway) as host:
-        while not (waiting := host._fleet.in_phase(MachinePhase.READY)):
-            await host._pool._wait(0.05)
+        await filled(host, 1)
+        waiting = host._fleet.in_phase(MachinePhase.READY)
         with pytest.raises(HostFull, match="memory"):
             await host.claim(sandbox(memory=8192))
         assert host._fleet.in_phase(MachinePhase.READY) == waiting
@@ -73,7 +73,7 @@ async def test_a_host_whose_disk_is_full_makes_nothing_new(
     shared_tmp: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = HostConfig(shared_tmp / "host", b"k" * 32, driver="process", pool_size=0)
-    async with Host(replace(config), gateway) as host:
+    async with Host(config, gateway) as host:
         monkeypatch.setattr(admission, "SPARE_DISK", 1 << 40)
         with pytest.raises(HostFull, match="disk has"):
             await host.claim(sandbox())

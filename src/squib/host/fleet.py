@@ -49,12 +49,6 @@ class Fleet:
         """Machines in one of these phases, oldest first."""
         return sorted((m for m in self.machines.values() if m.phase in phases), key=lambda m: m.id)
 
-    @property
-    def room(self) -> int:
-        """How many more machines fit."""
-        running = sum(machine.phase is not MachinePhase.SUSPENDED for machine in self.machines.values())
-        return self.config.max_machines - running - len(self._making)
-
     def used(self, without: Collection[str] = ()) -> Used:
         """What is promised to the machines that are there or being made, but for those of these ids."""
         there = [m for m in self.machines.values() if m.id not in without and m.id not in self._making]
