@@ -155,6 +155,7 @@ async def test_one_that_finds_no_room_on_the_disk_runs_on(
         pytest.skip("its machines can't be suspended")
     bench.teach(small_disk)
     spec = _sandbox()
+    monkeypatch.setattr("squib.host.admission.SPARE_DISK", 0)  # it would be seen before there is a machine
     async with Gateway({}) as gateway, Host(replace(bench.config, state_dir=small_disk), gateway) as host:
         machine = await host.claim(spec)
         await run(machine, "echo work > file")
