@@ -6,6 +6,7 @@ over the file. `load()` is the only way in: its errors name the variable and say
 
 import contextlib
 import os
+import re
 import secrets
 import tomllib
 from pathlib import Path
@@ -51,6 +52,30 @@ class SandboxSettings(BaseModel):
     """The image (name or digest) of a task that names none; absent: the host's own programs, read-only."""
     lease_seconds: float = Field(default=120.0, ge=5, le=86_400)
     """A sandbox that its host has not asked after for so many seconds ends itself."""
+
+
+class DaemonSettings(BaseModel):
+    """`squib host`: where it listens and what it has to give."""
+
+    model_config = _NESTED
+
+    listen: str = "127.0.0.1:8090"
+    """Where the host's own API listens: ADDRESS:PORT, or unix:PATH. Beyond loopback, put TLS in front of it."""
+    cpu_overcommit: float = Field(default=8.0, ge=0.1, le=1000)
+    """How many times each core may be promised: agents mostly wait for their model."""
+    memory: int | None = Field(default=None, ge=256, le=16_777_216)
+    """MiB that all sandboxes together may be promised; absent: this machine's, or its container's."""
+    disk: int | None = Field(default=None, ge=64, le=1_073_741_824)
+    """MiB likewise; absent: only what is really free counts."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_place(cls, value: str) -> str:
+        if re.fullmatch(r"unix:/.+|[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}", value) is None:
+            raise ValueError("must be ADDRESS:PORT or unix:/PATH")
+        if not value.startswith("unix:") and int(value.rpartition(":")[2]) > 65_535:
+            raise ValueError("must have a port of at most 65535")
+        return value
 
 
 class ImagesSettings(BaseModel):
@@ -140,6 +165,11 @@ class Settings(BaseSettings):
     """The agent of a task that names none. Default: `claude` where an Anthropic key is set, else `mock`."""
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
     """How sandboxes are made."""
+    daemon: DaemonSettings = Field(default_factory=DaemonSettings)
+    """`squib host`."""
+    host_url: str | None = None
+    """Where `squib scheduler` finds its host: http://ADDRESS:PORT, https://… or unix:/PATH of a `squib host`.
+    Absent: the scheduler makes sandboxes in its own process. `squib up` always does."""
     images: ImagesSettings = Field(default_factory=ImagesSettings)
     """How images are built."""
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)

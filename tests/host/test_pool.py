@@ -76,7 +76,7 @@ async def test_a_full_host_gives_up_a_pooled_machine_that_does_not_fit(config: H
     async with Host(replace(config, pool_size=1, max_machines=1), gateway) as host:
         await filled(host, 1)
         assert not (await host.claim(sandbox(disk=20_000))).warm
-        assert host._fleet.room == 0
+        assert host.status().used.machines == 1
 
 
 async def test_claims_at_once_each_get_their_own(config: HostConfig, gateway: Gateway) -> None:

@@ -49,6 +49,12 @@ COMMANDS: tuple[tuple[str, str, str, Group], ...] = (
         "Start a scheduler with its sandboxes, beside an API, on PostgreSQL.",
         _SERVER,
     ),
+    (
+        "host",
+        "squib.cli.roles:host",
+        "Start a host: sandboxes alone, for schedulers elsewhere that name it by SQUIB_HOST_URL.",
+        _SERVER,
+    ),
 )
 
 _STATUSES = (

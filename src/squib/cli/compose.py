@@ -3,16 +3,19 @@
 import contextlib
 import gc
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from squib.agents import registry as agents
 from squib.api import ApiConfig
 from squib.api.config import LOOPBACK_HOSTS
 from squib.gateway import Gateway, Route
-from squib.host import Host, HostConfig
+from squib.host import Host, HostConfig, admission
 from squib.host.drivers.registry import DRIVERS
 from squib.host.images import Images
+from squib.orchestrator.base import Orchestrator
+from squib.orchestrator.local import LocalOrchestrator
+from squib.orchestrator.remote import RemoteOrchestrator
 from squib.queue import registry as queues
 from squib.queue.base import Queue
 from squib.scheduler import SchedulerConfig
@@ -47,6 +50,18 @@ def host_config(installation: Installation, *, driver: str | None = None) -> Hos
         lease_seconds=sandbox.lease_seconds,
         agents=settings.agents,
         image=sandbox.image,
+    )
+
+
+def daemon_config(installation: Installation, *, driver: str | None = None) -> HostConfig:
+    """What the host of a daemon is told: it promises no more than it has, and its sandboxes outlive it."""
+    daemon = installation.settings.daemon
+    return replace(
+        host_config(installation, driver=driver),
+        cpu=admission.own_cpu() * daemon.cpu_overcommit,
+        memory=daemon.memory or admission.own_memory(),
+        disk=daemon.disk,
+        keep_machines=True,
     )
 
 
@@ -119,13 +134,28 @@ async def middle(installation: Installation) -> AsyncIterator[tuple[Store, Queue
 
 
 @contextlib.asynccontextmanager
-async def sandboxes(installation: Installation, *, driver: str | None = None) -> AsyncIterator[Host]:
+async def sandboxes(
+    installation: Installation, *, driver: str | None = None, config: HostConfig | None = None
+) -> AsyncIterator[Host]:
     """The gateway and the host. Raises DriverUnavailable where nothing boots."""
-    async with (
-        Gateway(routes(installation.settings)) as gateway,
-        Host(host_config(installation, driver=driver), gateway) as host,
-    ):
+    told = config or host_config(installation, driver=driver)
+    async with Gateway(routes(installation.settings)) as gateway, Host(told, gateway) as host:
         yield host
+
+
+@contextlib.asynccontextmanager
+async def orchestrator(installation: Installation) -> AsyncIterator[tuple[Orchestrator, dict[str, str]]]:
+    """The scheduler's sandboxes, here or on the host that the settings name, and what to say of them.
+
+    Raises DriverUnavailable where nothing boots here, HostUnreachable or Unauthenticated of a host elsewhere.
+    """
+    if (url := installation.settings.host_url) is None:
+        async with sandboxes(installation) as host:
+            yield LocalOrchestrator(host), {"driver": host.driver}
+        return
+    async with RemoteOrchestrator(url, installation.key) as remote:
+        status = await remote.status()
+        yield remote, {"host": url, "driver": status.capability.driver}
 
 
 def settle() -> None:

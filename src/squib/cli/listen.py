@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -50,6 +52,32 @@ def listening(host: str, port: int) -> Iterator[Listener]:
         named = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         shown = f"[{named}]" if ":" in named else named
         yield Listener(bound, f"http://{shown}:{bound.getsockname()[1]}")
+
+
+@contextlib.contextmanager
+def listening_at(place: str) -> Iterator[Listener]:
+    """Bind `HOST:PORT`, or `unix:PATH`, which this process's user alone may use. Raises CannotListen."""
+    if not place.startswith("unix:"):
+        host, _, port = place.rpartition(":")
+        with listening(host.strip("[]"), int(port)) as listener:
+            yield listener
+        return
+    path = Path(place.removeprefix("unix:")).absolute()
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
+        try:
+            fresh.unlink(missing_ok=True)
+            bound.bind(str(fresh))
+            fresh.chmod(0o600)
+            bound.listen(2048)
+            fresh.rename(path)  # whole, and in the place of a dead one's
+        except OSError as error:
+            advice = "Name a directory that is there and yours; a socket's path ends at 107 bytes."
+            raise CannotListen(f"cannot listen at {path}: {error}", advice=advice) from error
+        bound.setblocking(False)
+        yield Listener(bound, f"unix:{path}")
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _advice(error: OSError) -> str:

@@ -18,6 +18,7 @@
     └── InfrastructureError            503  infrastructure      squib's own trouble: worth a retry
         ├── SandboxLost                503  sandbox_lost        the machine or its guest is gone
         ├── GuestUnreachable           503  guest_unreachable
+        ├── HostUnreachable            503  host_unreachable    the host's daemon does not answer
         ├── HostFull                   503  host_full           no room for one more machine here
         ├── DriverUnavailable          503  driver_unavailable  no driver, or not the one named, boots here
         ├── Unsupported                501  unsupported         this driver can't do that
@@ -174,6 +175,13 @@ class GuestUnreachable(InfrastructureError):
     """The guest does not answer."""
 
     code, title = "guest_unreachable", "Guest unreachable"
+
+
+class HostUnreachable(InfrastructureError):
+    """The host's daemon does not answer."""
+
+    code, title = "host_unreachable", "Host unreachable"
+    default_advice = "See whether 'squib host' runs where SQUIB_HOST_URL says."
 
 
 class HostFull(InfrastructureError):

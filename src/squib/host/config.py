@@ -14,6 +14,9 @@ class HostConfig:
     driver: str = "auto"  # a driver's name, or the strongest that boots; `process` is never picked by itself
     pool_size: int = 2  # guests that wait, ready
     max_machines: int = 64  # the pool's included
+    cpu: float | None = None  # cores that all machines together may be promised; None: no bound
+    memory: int | None = None  # MiB, likewise
+    disk: int | None = None  # MiB, likewise
     tools: Path | None = None  # the agents' programs, seen read-only at /opt/squib/tools
     guest_python: str | None = None  # in the host's own root; absent: the first CPython >= 3.11 that machines can run
     uid_base: int = 200_000  # as root, each machine runs under a user of its own from here on

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from squib.contracts.errors import HostFull, InfrastructureError, SquibError
+from squib.contracts.host import Used
 from squib.contracts.machine import Machine, MachinePhase, MachineSpec
-from squib.host import cgroups, freezing, making, ready, records
+from squib.host import admission, cgroups, freezing, making, ready, records
+from squib.host.admission import Measure
 from squib.host.choice import Drivers
 from squib.host.config import HostConfig
 from squib.host.drivers.base import Driver, Frozen
@@ -37,7 +39,7 @@ class Fleet:
         self.drivers = drivers
         self.machines: dict[str, Machine] = {}
         self._ends = KeyedLocks()
-        self._making: set[str] = set()
+        self._making: dict[str, MachineSpec] = {}
 
     def of_sandbox(self, sandbox_id: str) -> Machine | None:
         """The machine that the sandbox claimed."""
@@ -47,20 +49,32 @@ class Fleet:
         """Machines in one of these phases, oldest first."""
         return sorted((m for m in self.machines.values() if m.phase in phases), key=lambda m: m.id)
 
-    @property
-    def room(self) -> int:
-        """How many more machines fit."""
-        running = sum(machine.phase is not MachinePhase.SUSPENDED for machine in self.machines.values())
-        return self.config.max_machines - running - len(self._making)
+    def used(self, without: Collection[str] = ()) -> Used:
+        """What is promised to the machines that are there or being made, but for those of these ids."""
+        there = [m for m in self.machines.values() if m.id not in without and m.id not in self._making]
+        running = [m.spec for m in there if m.phase is not MachinePhase.SUSPENDED]
+        asleep = [m.spec for m in there if m.phase is MachinePhase.SUSPENDED]
+        return admission.used([*running, *self._making.values()], asleep)
+
+    def lack(self, wanted: Sequence[Measure], without: Collection[str] = (), *, new: bool = True) -> str | None:
+        """What is missing here for machines of these measures, for a person; None: they fit.
+
+        `without`: the ids of machines that would go, or that are among the wanted. `new`: they need files that are
+        not there yet.
+        """
+        if new and wanted and (free := admission.free_disk(self.ground.state.root)) < admission.SPARE_DISK:
+            return f"this host's disk has {free} MiB left"
+        return admission.lack(admission.capacity(self.config), self.used(without), wanted)
 
     @contextlib.contextmanager
-    def counting(self, *machine_ids: str) -> Iterator[None]:
+    def counting(self, *specs: MachineSpec) -> Iterator[None]:
         """For the length of the block these are being made, and take their room."""
-        self._making.update(machine_ids)
+        self._making.update({spec.id: spec for spec in specs})
         try:
             yield
         finally:
-            self._making.difference_update(machine_ids)
+            for spec in specs:
+                del self._making[spec.id]
 
     def making(self, machine_id: str) -> bool:
         """Whether that machine is just being made."""
@@ -85,8 +99,8 @@ class Fleet:
 
         Raises HostFull, SandboxLost or InfrastructureError.
         """
-        if self.room <= 0:
-            raise HostFull(f"this host has its {self.config.max_machines} machines")
+        if (missing := self.lack([order.request])) is not None:
+            raise HostFull(missing)
         if (stored := self.shelf.find(order)) is not None:
             try:
                 return await self._begin(order, stored, yielding)
@@ -99,7 +113,7 @@ class Fleet:
     async def _begin(self, order: Order, stored: Stored | None, yielding: bool) -> Machine:
         """Let a machine boot, or go on from a snapshot."""
         spec = making.spec(order, self.config)
-        with self.counting(spec.id):
+        with self.counting(spec):
             async with self.undone_on_failure(self.ground.state.machine(spec.id)):
                 if stored is not None:
                     machine = await self.go_on(spec, order.driver, stored.frozen(order.base), yielding=yielding)

@@ -29,11 +29,11 @@ async def fork(fleet: Fleet, machine: Machine, specs: Sequence[SandboxSpec]) -> 
     capability = await fleet.drivers.capability(machine.driver)
     if not (capability.fork and isinstance(driver, Freezing)):
         raise DriverUnavailable(f"machines of {driver.name} can't be copied", advice="Name gvisor or qemu.")
-    if fleet.room < len(specs):
-        raise HostFull(f"this host has no room for {len(specs)} machines more")
+    if (lack := fleet.lack([machine.spec] * len(specs))) is not None:
+        raise HostFull(lack)
     wanted = [(replace(machine.spec, id=ids.new_id("mch")), spec) for spec in specs]
     with (
-        fleet.counting(*(spec.id for spec, _ in wanted)),
+        fleet.counting(*(spec for spec, _ in wanted)),
         Snapshots(fleet.config.state_dir).workshop() as workshop,
     ):
         (parts := workshop / "parts").mkdir()

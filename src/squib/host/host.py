@@ -13,9 +13,12 @@ from types import TracebackType
 import structlog
 
 from squib.contracts.errors import Conflict, DriverUnavailable, HostFull, InfrastructureError, SandboxLost
+from squib.contracts.host import HostStatus
 from squib.contracts.machine import Capability, Isolation, Machine, MachinePhase
 from squib.contracts.sandbox import SandboxSpec
-from squib.host import adoption, forking, probes, suspension, uids
+from squib.contracts.snapshot import Snapshot
+from squib.host import adoption, forking, probes, standing, suspension, uids
+from squib.host.admission import Measure
 from squib.host.choice import Drivers
 from squib.host.config import HostConfig
 from squib.host.fleet import Fleet
@@ -169,13 +172,21 @@ class Host:
             if machine is not None and machine.phase is MachinePhase.SUSPENDED:
                 machine = await self._resume(machine)
             missing = [spec for spec in specs if self._fleet.of_sandbox(spec.id) is None]
-            await self._make_room(len(missing))
+            await self._make_room([machine.spec] * len(missing) if machine else [])
             async with self._fleet.undisturbed(machine.id if machine else "") as machine:
                 if machine is None or machine.phase is not MachinePhase.CLAIMED or not await self.alive(machine):
                     raise SandboxLost(f"there is no sandbox {sandbox_id} to copy")
                 if missing:
                     await forking.fork(self._fleet, machine, missing)
             return [found for spec in specs if (found := self._fleet.of_sandbox(spec.id)) is not None]
+
+    def status(self) -> HostStatus:
+        """What it has to give and what of it is promised. Raises OSError where its disk can't be asked."""
+        return standing.status(self._fleet, self.capability)
+
+    def snapshots(self) -> list[Snapshot]:
+        """The manifests of those that are here, newest first, whether they can be used or not. Reads the disk."""
+        return [stored.snapshot for stored in Snapshots(self._config.state_dir).all() if stored.snapshot is not None]
 
     async def list(self) -> list[Machine]:
         """The claimed machines, suspended ones included, oldest first."""
@@ -198,20 +209,25 @@ class Host:
 
     async def _new(self, order: Order) -> Machine:
         """A new machine. A host that is full gives up a pooled one that did not fit."""
-        await self._make_room(1)
+        await self._make_room([order.request])
         return await self._fleet.create(order)
 
     async def _resume(self, machine: Machine) -> Machine | None:
-        await self._make_room(1)
-        if self._fleet.room <= 0:
-            raise HostFull(f"this host has its {self._config.max_machines} machines")
+        await self._make_room([machine.spec], machine.id)
+        if (lack := self._fleet.lack([machine.spec], {machine.id}, new=False)) is not None:
+            raise HostFull(lack)
         async with self._fleet.undisturbed(machine.id) as now:
             asleep = now is not None and now.phase is MachinePhase.SUSPENDED
             return await suspension.resume(self._fleet, now) if now is not None and asleep else None
 
-    async def _make_room(self, count: int) -> None:
-        """Pooled machines give way to those that somebody waits for."""
-        while self._fleet.room < count and (spare := self._pool.spare()) is not None:
+    async def _make_room(self, wanted: Sequence[Measure], *asleep: str) -> None:
+        """Pooled machines give way to those that somebody waits for, if that helps. `asleep`: what is to go on."""
+        pooled = {machine.id for machine in self._fleet.in_phase(MachinePhase.READY)}
+        if self._fleet.lack(wanted, {*pooled, *asleep}, new=not asleep) is not None:
+            return
+        while (
+            self._fleet.lack(wanted, asleep, new=not asleep) is not None and (spare := self._pool.spare()) is not None
+        ):
             await self._fleet.destroy(spare.id)
 
     @contextlib.asynccontextmanager

@@ -54,7 +54,7 @@ class Pool:
         """The oldest that lives and can be made to fit, its limits set; None where there is none."""
         self._note(order)
         for machine in self._fleet.in_phase(MachinePhase.READY):
-            if self._fits(machine, order):
+            if self._fits(machine, order) and self._fleet.lack([order.request], {machine.id}, new=False) is None:
                 self._wanted.set()
                 if (taken := await self._try(machine, order)) is not None:
                     return taken
@@ -132,7 +132,10 @@ class Pool:
         missing = [
             wish.order for wish in wishes for _ in range(wish.count - sum(wish.meets(machine) for machine in ready))
         ]
-        return missing[: max(0, min(AT_ONCE, self._fleet.room))]
+        count = min(AT_ONCE, len(missing))
+        while count and self._fleet.lack([order.request for order in missing[:count]]) is not None:
+            count -= 1
+        return missing[:count]
 
     async def _try(self, machine: Machine, order: Order) -> Machine | None:
         """Take it out of the pool before anything is awaited, so that no other claim does; a dead one is reaped."""

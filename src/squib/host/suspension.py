@@ -54,7 +54,7 @@ async def resume(fleet: Fleet, machine: Machine) -> Machine | None:
     await asyncio.to_thread(remove_tree, place.socket)  # the old guest's: nobody listens there
     began = time.perf_counter()
     try:
-        with fleet.counting(machine.id):
+        with fleet.counting(machine.spec):
             frozen = Frozen(place.frozen, machine.spec, machine.thaw)
             claimed = fleet.keep(_as_before(await fleet.go_on(machine.spec, driver, frozen), machine))
     except HostFull:

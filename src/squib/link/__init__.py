@@ -8,6 +8,6 @@ its own. Imports contracts, h11 and wsproto; the host, the scheduler and the API
 
 from squib.link.client import GuestLink
 from squib.link.pty import Pty
-from squib.link.token import guest_token, token_digest
+from squib.link.token import guest_token, host_token, token_digest
 
-__all__ = ["GuestLink", "Pty", "guest_token", "token_digest"]
+__all__ = ["GuestLink", "Pty", "guest_token", "host_token", "token_digest"]

@@ -1,7 +1,7 @@
 """A terminal in a guest: a WebSocket over wsproto, binary both ways, with the size and the exit as text frames."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from wsproto import ConnectionType, WSConnection
@@ -64,7 +64,7 @@ class Pty:
                     await self._send(event.response())
                 elif isinstance(event, CloseConnection):
                     return
-            data = await _received(self._reader, self._ws)
+            data = await received(self._reader, self._ws)
             if not data and self.exit is None:
                 raise GuestUnreachable("the terminal broke off")
             if not data:
@@ -79,7 +79,8 @@ class Pty:
             self._text = ""
 
 
-async def _received(reader: asyncio.StreamReader, ws: WSConnection) -> bytes:
+async def received(reader: asyncio.StreamReader, ws: WSConnection) -> bytes:
+    """Hand what arrives to `ws`; empty at the end. Raises GuestUnreachable."""
     try:
         data = await reader.read(READ_BYTES)
         ws.receive_data(data or None)
@@ -96,7 +97,7 @@ async def open_pty(pool: Pool, target: str, seconds: float) -> AsyncIterator[Pty
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await connect(pool.endpoint, pool.uid)
-                ws = await _handshake(pool, target, reader, writer)
+                ws = await handshake(pool.endpoint.host, target, pool.headers, reader, writer)
         except TimeoutError as error:
             raise GuestUnreachable("the guest did not open the terminal in time") from error
         pty = Pty(ws, reader, writer)
@@ -106,12 +107,17 @@ async def open_pty(pool: Pool, target: str, seconds: float) -> AsyncIterator[Pty
             writer.transport.abort()
 
 
-async def _handshake(
-    pool: Pool, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+async def handshake(
+    host: str,
+    target: str,
+    headers: Sequence[tuple[str, str]],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> WSConnection:
+    """Open a WebSocket. Raises what the refusal tells of, or GuestUnreachable; the caller limits the time."""
     ws = WSConnection(ConnectionType.CLIENT)
-    extra = [(k.encode(), v.encode()) for k, v in pool.headers if k != "Host"]
-    writer.write(ws.send(Request(host=pool.endpoint.host, target=target, extra_headers=extra)))
+    extra = [(k.encode(), v.encode()) for k, v in headers if k != "Host"]
+    writer.write(ws.send(Request(host=host, target=target, extra_headers=extra)))
     status, refusal = 0, b""
     while True:
         try:
@@ -126,5 +132,5 @@ async def _handshake(
                         raise untrusted.error_of(status, refusal)
         except ProtocolError as error:
             raise GuestUnreachable("the guest opened no terminal") from error
-        if not await _received(reader, ws):
+        if not await received(reader, ws):
             raise GuestUnreachable("the guest closed the connection without an answer")

@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from squib.contracts.errors import GuestUnreachable, InvalidRequest
 
@@ -15,7 +15,7 @@ _BACKLOG_FULL_PAUSE = 0.005  # seconds; connect(2) on a unix socket with a full 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a guest listens: `path` for unix, else host and port and the prefix of a proxy's path."""
+    """Where a guest listens: `path` for unix, else host and port; and the prefix of a proxy's path."""
 
     path: str = ""
     host: str = "guest"
@@ -25,10 +25,15 @@ class Endpoint:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Read `unix:PATH`, `http://HOST:PORT[/PREFIX]` or https. Raises InvalidRequest for anything else."""
+    """Read `unix:PATH`, `http://HOST:PORT[/PREFIX]`, https, or `http+unix://PATH[/PREFIX]` whose PATH is quoted.
+
+    Raises InvalidRequest for anything else.
+    """
     if text.startswith("unix:"):
         return Endpoint(path=text.removeprefix("unix:"))
     url = urlsplit(text)
+    if url.scheme == "http+unix" and url.netloc:
+        return Endpoint(path=unquote(url.netloc), prefix=url.path.rstrip("/"))
     if url.scheme not in ("http", "https") or not url.hostname:
         raise InvalidRequest(f"{text!r} is no endpoint of a guest", fields={"endpoint": "unix:PATH or http(s)://…"})
     tls = url.scheme == "https"

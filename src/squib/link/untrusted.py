@@ -25,6 +25,7 @@ _ITS_ERRORS = frozenset(
         "too_many_requests",
         "repository",
         "infrastructure",
+        "guest_unreachable",  # a host's proxy says so for it
         "unsupported",
     }
 )

@@ -85,8 +85,11 @@ class Pump:
                     await self._take(batch)
             except GuestUnreachable:
                 since = since if since is not None else loop.time()
+            asked = loop.time()
             if not await self._alive():
                 raise SandboxLost("the sandbox's machine has ended")
+            if since is not None:
+                since += loop.time() - asked  # the host's silence is not the guest's
             if since is not None and loop.time() - since > _PATIENCE:
                 raise SandboxLost(f"the guest has not answered for {_PATIENCE:g} seconds")
             await asyncio.sleep(pause)
