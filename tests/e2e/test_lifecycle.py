@@ -132,7 +132,7 @@ def test_the_demonstration_runs_to_its_end_for_an_ordinary_user(shared_tmp: Path
     )
     try:
         out = wait_for(process.stdout, "squib stays up", 60)
-        assert "(the strongest that boots here" in out
+        assert "(the strongest that works here" in out
         assert "succeeded" in out
         assert "+# Task" in out
         process.send_signal(signal.SIGINT)

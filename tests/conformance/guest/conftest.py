@@ -36,8 +36,10 @@ from tests.conformance.drivers.bench import KEY, Bench
 from tests.conformance.drivers.conftest import machine_spec
 from tests.needs import OF_DRIVER
 
-#: Modules that take minutes where the processor is software.
-SLOW = {"test_events", "test_files", "test_git"}
+#: Modules on what is the guest's own: no kernel or machine changes it, and they take minutes on some.
+OWN = {"test_events", "test_files", "test_git"}
+#: Drivers whose machines have the host's kernel, as others' have on which those modules run.
+ALIKE = {"container"}
 #: Where a kernel of its own runs them, nobody outside sees a machine's processes: so they are looked for inside.
 RUNNING = """
 import os, sys
@@ -181,9 +183,10 @@ def place(request: pytest.FixtureRequest, benches: Callable[[str], Bench]) -> It
 
 @pytest.fixture(autouse=True)
 def _within_reason(request: pytest.FixtureRequest) -> None:
-    """Much of what is the guest's own and no machine's is left to drivers that run at the processor's speed."""
-    if request.path.stem in SLOW and request.getfixturevalue("place").frozen is not None:
-        pytest.skip("its machines are slow: those tests are the other drivers'")
+    """Much of what is the guest's own and no machine's is left to a few drivers, at the processor's speed."""
+    place = request.getfixturevalue("place")
+    if request.path.stem in OWN and (place.frozen is not None or place.driver.name in ALIKE):
+        pytest.skip("those tests are the other drivers'")
 
 
 @pytest.fixture(scope="package")

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from squib.contracts import ids
-from squib.contracts.errors import Conflict, GuestUnreachable, InvalidRequest, SquibError
+from squib.contracts.errors import Conflict, GuestUnreachable, InvalidRequest
 from squib.contracts.guest import CancelRequest, FreezeRequest, Health, RunRequest, TerminalRequest
 from squib.link import GuestLink
 from tests.conformance.guest.conftest import Boot, Guest, Place, resume_request
@@ -23,10 +24,10 @@ def _config_from_outside(place: Place) -> None:
 
 
 async def _gone(guest: Guest) -> None:
-    """Return once the guest has let go of its socket."""
-    with contextlib.suppress(SquibError):
-        while True:
-            await guest.link.health()
+    """Return once the guest has let go of everything: its socket goes last."""
+    async with asyncio.timeout(20):
+        while os.path.lexists(guest.place.socket):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def _back(guest: Guest) -> Health:
