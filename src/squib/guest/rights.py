@@ -5,6 +5,7 @@ the supervisor. Each step stands for itself; one whose aim is there already has 
 """
 
 import base64
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -24,6 +25,7 @@ _RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
 _MS_BIND = 4096
 _OWNER_OF_DEV = 65534
 _PLACE = "/dev/.squib"  # files that stand in for those of a root that can't be written
+_STOOD_IN = (_HOSTS, _OWN_ID, _BOOT_ID) = ("/etc/hosts", "/etc/machine-id", "/proc/sys/kernel/random/boot_id")
 _CLOCK_SECONDS = 0.5  # that a clock may be wrong where it can't be set: then it is the host's own
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
@@ -70,6 +72,7 @@ def help_asleep() -> int:
 
 def serve(end: int) -> None:
     """Answer at this end of the stream until the other is closed."""
+    _prepare()
     with open(end, "rb", closefd=False) as messages:
         while message := messages.readline(MESSAGE_BYTES):
             if message != b"\n":
@@ -87,6 +90,13 @@ def answer(message: bytes) -> bytes:
     if identity is not None and not bad:
         failed = perform(identity)
     return json.dumps({"failed": failed}).encode()
+
+
+def _prepare() -> None:
+    """Bind every stand-in before anything is frozen, so that what goes on from there has only to write."""
+    for target in _STOOD_IN:
+        with contextlib.suppress(OSError), open(target) as file:  # its own step will tell what is wrong
+            _stand_in(target, file.read())
 
 
 def _entropy(identity: Mapping[str, Any]) -> None:
@@ -117,18 +127,16 @@ def _hostname(identity: Mapping[str, Any]) -> None:
     name = identity["hostname"]
     if socket.gethostname() != name:
         socket.sethostname(name)
-    _stand_in("/etc/hosts", f"127.0.0.1 localhost {name}\n::1 localhost {name}\n")
+    _stand_in(_HOSTS, f"127.0.0.1 localhost {name}\n::1 localhost {name}\n")
 
 
 def _machine_id(identity: Mapping[str, Any]) -> None:
-    _stand_in("/etc/machine-id", identity["machine_id"] + "\n")
+    _stand_in(_OWN_ID, identity["machine_id"] + "\n")
 
 
 def _boot_id(_: Mapping[str, Any]) -> None:
     text = os.urandom(16).hex()  # in the form of a version 4 UUID
-    _stand_in(
-        "/proc/sys/kernel/random/boot_id", f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}\n"
-    )
+    _stand_in(_BOOT_ID, f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}\n")
 
 
 _STEPS: dict[str, Callable[[Mapping[str, Any]], None]] = {

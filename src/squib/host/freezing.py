@@ -1,11 +1,12 @@
 """Machines frozen and let go on: what their guests are told before and after, alike for all who freeze."""
 
 import contextlib
+import functools
 import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from squib.contracts.errors import SquibError, Unsupported
+from squib.contracts.errors import GuestUnreachable, SquibError, Unsupported
 from squib.contracts.guest import FreezeRequest
 from squib.contracts.machine import Machine
 from squib.host import making, ready
@@ -46,12 +47,19 @@ async def freeze(driver: Driver, machine: Machine, key: bytes, target: Path, *, 
 async def wake(driver: Driver, machine: Machine, key: bytes, known_as: str) -> None:
     """Wait for a guest that goes on with the identity of the machine `known_as`, and give it this machine's.
 
-    Returns once it answers to its own token. Raises SandboxLost or InfrastructureError.
+    The first request is that very one: all that a guest does first takes longest. Returns once it has answered.
+    Raises SandboxLost or InfrastructureError.
     """
-    await ready.wait(machine, driver, key, known_as=known_as)
-    async with ready.link(machine, key, known_as=known_as) as guest:
-        await guest.resume(making.identity(key, machine.id))
-    await ready.health(machine, key)
+    await ready.wait(machine, driver, key, answered=functools.partial(_became, machine, key, known_as))
+
+
+async def _became(machine: Machine, key: bytes, known_as: str) -> bool:
+    """Whether the guest has taken on the machine's identity, now or before, when its answer was lost."""
+    try:
+        async with ready.link(machine, key, known_as=known_as) as guest:
+            return (await guest.resume(making.identity(key, machine.id))).sandbox_id == machine.id
+    except (GuestUnreachable, OSError):
+        return known_as != machine.id and await ready.answers(machine, key)
 
 
 async def recovered(driver: Driver, machine: Machine, key: bytes) -> bool:

@@ -1,8 +1,9 @@
 """Waits until a machine's guest answers, and asks whether one still does."""
 
 import asyncio
+import functools
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from squib.contracts.errors import InfrastructureError, SandboxLost, SquibError
@@ -25,30 +26,38 @@ def link(machine: Machine, key: bytes, *, known_as: str | None = None, seconds: 
     return GuestLink(machine.endpoint, guest_token(key, known_as or machine.id), uid=owner, timeout=seconds)
 
 
-async def health(machine: Machine, key: bytes, *, known_as: str | None = None) -> Health:
+async def health(machine: Machine, key: bytes) -> Health:
     """Ask the guest, which renews its lease. Raises GuestUnreachable or another SquibError."""
-    async with link(machine, key, known_as=known_as) as guest:
+    async with link(machine, key) as guest:
         return await guest.health()
 
 
-async def answers(machine: Machine, key: bytes, *, known_as: str | None = None) -> bool:
+async def answers(machine: Machine, key: bytes) -> bool:
     """Whether the guest answers."""
     try:
-        await health(machine, key, known_as=known_as)
+        await health(machine, key)
     except (SquibError, OSError):
         return False
     return True
 
 
 async def wait(
-    machine: Machine, driver: Driver, key: bytes, *, known_as: str | None = None, seconds: float = READY_SECONDS
+    machine: Machine,
+    driver: Driver,
+    key: bytes,
+    *,
+    answered: Callable[[], Awaitable[bool]] | None = None,
+    seconds: float = READY_SECONDS,
 ) -> None:
-    """Return once the guest answers. Raises SandboxLost if it ends first, InfrastructureError after `seconds`."""
+    """Return once the guest answers, or `answered` says so. Raises SandboxLost if it ends first.
+
+    Raises InfrastructureError after `seconds`.
+    """
     socket = Path(machine.endpoint.removeprefix("unix:"))
     try:
         async with asyncio.timeout(seconds):
             await _either(watch.appears(socket), processes.ended(machine.pid or 0))
-            await _first_answer(machine, driver, key, known_as)
+            await _first_answer(machine, driver, answered or functools.partial(answers, machine, key))
     except TimeoutError as error:
         said = console_tail(Path(machine.directory))
         raise InfrastructureError(
@@ -69,9 +78,9 @@ async def _either(*waits: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _first_answer(machine: Machine, driver: Driver, key: bytes, known_as: str | None) -> None:
+async def _first_answer(machine: Machine, driver: Driver, answered: Callable[[], Awaitable[bool]]) -> None:
     pause = _FIRST_PAUSE
-    while not await answers(machine, key, known_as=known_as):  # bound, and not yet listening
+    while not await answered():  # bound, and not yet listening
         await _still_runs(machine, driver)
         await asyncio.sleep(pause)
         pause = min(pause * 1.3, _LONGEST_PAUSE)

@@ -1,10 +1,8 @@
 """gVisor machines frozen and let go on: as others, twice, with their work; and what is refused."""
 
 import asyncio
-import base64
 import os
 import stat
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +11,9 @@ import pytest
 
 from squib.contracts import ids
 from squib.contracts.errors import InfrastructureError
-from squib.contracts.guest import FreezeRequest, GuestConfig, Resume, TerminalRequest
+from squib.contracts.guest import FreezeRequest, GuestConfig, TerminalRequest
 from squib.contracts.machine import Machine, MachineSpec
-from squib.host import HostConfig, probes, ready
+from squib.host import HostConfig, freezing, probes, ready
 from squib.host.drivers import gvisor_frozen
 from squib.host.drivers.base import Freezing, Frozen
 from squib.host.drivers.gvisor import GvisorDriver
@@ -61,10 +59,7 @@ async def start(ground: Ground, driver: GvisorDriver) -> AsyncIterator[Start]:
         if frozen is None:
             await ready.wait(machine, driver, KEY)
         else:
-            await ready.wait(machine, driver, KEY, known_as=frozen.spec.id)
-            async with ready.link(machine, KEY, known_as=frozen.spec.id) as guest:
-                entropy = base64.b64encode(os.urandom(32)).decode()
-                await guest.resume(Resume(spec.id, digest, "squib-other", "0" * 32, entropy, time.time()))
+            await freezing.wake(driver, machine, KEY, frozen.spec.id)
         return machine
 
     yield begin
