@@ -11,7 +11,7 @@ from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Capability
 from squib.host import HostConfig, probes, processes, ready, records
 from squib.host.drivers import registry
-from squib.host.drivers.base import Driver
+from squib.host.drivers.base import Driver, Freezing
 from squib.host.ground import Ground
 from tests import leaks
 from tests.conformance.drivers.conftest import KEY, Create, Run, machine_spec
@@ -25,6 +25,12 @@ async def test_the_probe_says_what_works_and_leaves_nothing(driver: Driver, grou
     assert any(claim.startswith("disk:") for claim in found.limits)
     assert ground.state.found() == []
     assert await leaks.gone(str(ground.state.machines)) == []
+
+
+async def test_what_is_made_to_freeze_machines_can_do_so_here(driver: Driver, capability: Capability) -> None:
+    """Suites about frozen machines ask the probe who can: it must not let a driver off that has broken."""
+    able = isinstance(driver, Freezing)
+    assert (capability.snapshot, capability.fork, capability.pause) == (able, able, able)
 
 
 async def test_a_machine_answers_and_runs_commands(
