@@ -93,7 +93,8 @@ class SchedulerSettings(BaseModel):
     model_config = _NESTED
 
     concurrency: int = Field(default=16, ge=1, le=1000)
-    """How many tasks one scheduler works on at a time; never more than `sandbox.max_machines`."""
+    """How many tasks one scheduler works on at a time; never more than `sandbox.max_machines`,
+    where it makes its sandboxes itself."""
     lease_seconds: float = Field(default=15.0, ge=2, le=3600)
     """After so many seconds without a sign of life, another scheduler takes over a task."""
     save_seconds: float = Field(default=5.0, ge=0.5, le=3600)

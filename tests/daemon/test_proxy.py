@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 from squib.contracts.errors import GuestUnreachable, NotFound
 from squib.contracts.guest import TerminalRequest
 from squib.contracts.sandbox import Sandbox
+from squib.daemon import proxy
 from squib.host import HostConfig
 from squib.link import GuestLink, guest_token, host_token
 from tests.daemon.conftest import KEY, Daemon, daemon, spec
@@ -110,6 +111,11 @@ async def test_headers_of_one_hop_stay_behind(running: Daemon) -> None:
     assert answer.status_code == 200
     assert "keep-alive" not in answer.headers
     assert answer.headers["content-type"].startswith("application/json")
+
+
+def test_what_is_of_one_connection_is_taken_out() -> None:
+    head = [(b"Connection", b"keep-alive, X-Secret"), (b"X-Secret", b"1"), (b"TE", b"x"), (b"A", b"b")]
+    assert proxy._end_to_end(head) == [(b"a", b"b")]
 
 
 async def test_a_caller_who_leaves_ends_the_command(running: Daemon) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import resource
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -48,3 +50,17 @@ def test_nothing_yet() -> None:
 @given(st.binary() | _JSON.map(lambda value: json.dumps({"identity": value}).encode()))
 def test_any_message_has_an_answer(message: bytes) -> None:
     assert isinstance(json.loads(rights.answer(message))["failed"], list)
+
+
+def test_what_could_not_be_written_does_not_count_as_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in that is there counts as bound: what a full disk left would hide that the old name still shows."""
+    monkeypatch.setattr(rights, "_PLACE", str(tmp_path / "place"))
+    (target := tmp_path / "shown").write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            rights._stand_in(str(target), "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "place").iterdir()) == []

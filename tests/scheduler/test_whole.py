@@ -186,6 +186,7 @@ async def test_an_upload_that_is_no_bundle_fails_politely(squib: Stack) -> None:
     assert (task.state, task.attempt) == (TaskState.FAILED, 1)
     assert task.error is not None
     assert (task.error["code"], task.error["detail"]) == ("repository", "this is not a git bundle")
+    assert task.started_at is not None, "it had a sandbox"
     await squib.clean(task.id)
 
 

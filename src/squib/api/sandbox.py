@@ -43,11 +43,11 @@ async def live_sandbox(task: OwnedTask, services: Deps) -> AsyncIterator[GuestLi
 
 
 async def _awake(task: Task, services: Services) -> Sandbox:
+    if task.state is TaskState.IDLE:  # said first: whom its worker may then still suspend is seen below
+        await services.store.tasks.want(task.id)
     sandbox = None if task.state.terminal else await services.store.tasks.sandbox(task.id)
     if sandbox is None:
         raise _no_sandbox(task)
-    if task.state is TaskState.IDLE:
-        await services.store.tasks.want(task.id)
     return sandbox if sandbox.phase is not SandboxPhase.SUSPENDED else await _resumed(task, services)
 
 

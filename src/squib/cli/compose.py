@@ -106,12 +106,13 @@ def api_config(
 def scheduler_config(installation: Installation, *, default_agent: str | None = None) -> SchedulerConfig:
     """What the scheduler is told."""
     settings, scheduler = installation.settings, installation.settings.scheduler
+    most = settings.sandbox.max_machines if settings.host_url is None else scheduler.concurrency
     return SchedulerConfig(
         key=installation.key,
         state_dir=settings.state_dir,
         default_agent=default_agent or settings.agent,
         # Whoever only waits for a machine holds a place for nothing.
-        concurrency=min(scheduler.concurrency, settings.sandbox.max_machines),
+        concurrency=min(scheduler.concurrency, most),
         lease_seconds=scheduler.lease_seconds,
         save_seconds=scheduler.save_seconds,
         max_attempts=scheduler.max_attempts,

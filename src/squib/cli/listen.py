@@ -17,6 +17,7 @@ from squib.contracts.errors import InfrastructureError
 
 #: Seconds that open connections, event streams above all, are given to end by themselves.
 _GRACE = 1
+_TAKEN = "Perhaps it is another squib: stop it, or name another place."
 
 
 class CannotListen(InfrastructureError):
@@ -63,6 +64,8 @@ def listening_at(place: str) -> Iterator[Listener]:
             yield listener
         return
     path = Path(place.removeprefix("unix:")).absolute()
+    if _answers(path):
+        raise CannotListen(f"cannot listen at {path}: another program listens there", advice=_TAKEN)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
         try:
@@ -75,14 +78,31 @@ def listening_at(place: str) -> Iterator[Listener]:
             advice = "Name a directory that is there and yours; a socket's path ends at 107 bytes."
             raise CannotListen(f"cannot listen at {path}: {error}", advice=advice) from error
         bound.setblocking(False)
-        yield Listener(bound, f"unix:{path}")
-        with contextlib.suppress(OSError):
-            path.unlink()
+        own = path.stat().st_ino
+        try:
+            yield Listener(bound, f"unix:{path}")
+        finally:
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == own:
+                    path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    """Whether a program listens there: a dead one's socket may be replaced, a living one's not."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:  # it has too much to do
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def _advice(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "Another program listens there, perhaps another squib: stop it, or use --port 0 for a free port."
+        return f"{_TAKEN} Or use --port 0 for a free port."
     if error.errno in (errno.EACCES, errno.EPERM):
         return "Ports below 1024 need privileges: use a higher one."
     return "Set SQUIB_HOST and SQUIB_PORT to an address of this machine."

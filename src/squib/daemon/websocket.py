@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from wsproto import WSConnection
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import ProtocolError
@@ -62,9 +62,9 @@ async def relay(websocket: WebSocket, machine: Machine, sandbox_id: str) -> None
             code = _GUEST_GONE
         except* _TooBig:
             code = _TOO_BIG
-        except* _Left:
+        except* (_Left, WebSocketDisconnect):
             pass  # nobody is left to be told
-        if websocket.client_state is WebSocketState.CONNECTED:
+        if WebSocketState.DISCONNECTED not in (websocket.client_state, websocket.application_state):
             await websocket.close(code)
 
 

@@ -95,7 +95,8 @@ def answer(message: bytes) -> bytes:
 def _prepare() -> None:
     """Bind every stand-in before anything is frozen, so that what goes on from there has only to write."""
     for target in _STOOD_IN:
-        with contextlib.suppress(OSError), open(target) as file:  # its own step will tell what is wrong
+        # What is wrong, its own step will tell; and whatever an image has there is no reason to stumble.
+        with contextlib.suppress(OSError), open(target, errors="replace") as file:
             _stand_in(target, file.read())
 
 
@@ -155,11 +156,25 @@ def _stand_in(target: str, content: str) -> None:
     os.makedirs(_PLACE, 0o755, exist_ok=True)  # noqa: PTH103
     source = f"{_PLACE}/{target.rpartition('/')[2]}"
     known = os.path.exists(source)  # noqa: PTH110
-    fd = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        _write(source, content)
+        if not known:
+            _bind(source, target)
+    except OSError:
+        if not known:  # one that is there counts as bound
+            with contextlib.suppress(OSError):
+                os.unlink(source)  # noqa: PTH108
+        raise
+
+
+def _write(path: str, content: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         os.write(fd, content.encode())
     finally:
         os.close(fd)
-    if not known and ctypes.CDLL(None, use_errno=True).mount(source.encode(), target.encode(), None, _MS_BIND, None):
-        os.unlink(source)  # noqa: PTH108
+
+
+def _bind(source: str, target: str) -> None:
+    if ctypes.CDLL(None, use_errno=True).mount(source.encode(), target.encode(), None, _MS_BIND, None) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -140,7 +140,8 @@ class Fleet:
         try:
             await self.open_gateway(machine)
             with cgroups.yielding(machine.cgroups, yielding):
-                await freezing.wake(driver, machine, self.config.key, frozen.spec.id)
+                seconds = ready.PATIENT_SECONDS if yielding else ready.READY_SECONDS
+                await freezing.wake(driver, machine, self.config.key, frozen.spec.id, seconds=seconds)
         except BaseException:
             await asyncio.shield(self._end(machine))
             raise

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import structlog
 
@@ -12,8 +13,9 @@ from squib.contracts.errors import DriverUnavailable, HostFull, InfrastructureEr
 from squib.contracts.machine import Machine, MachinePhase, MachineSpec
 from squib.contracts.sandbox import SandboxSpec
 from squib.host import copying, freezing
-from squib.host.drivers.base import Freezing, Frozen
+from squib.host.drivers.base import Driver, Freezing, Frozen
 from squib.host.fleet import Fleet
+from squib.host.removal import remove_tree
 from squib.host.snapshots.store import Snapshots
 
 log = structlog.get_logger(__name__)
@@ -39,11 +41,19 @@ async def fork(fleet: Fleet, machine: Machine, specs: Sequence[SandboxSpec]) -> 
         (parts := workshop / "parts").mkdir()
         parts.chmod(0o711)
         try:
-            thaw = await freezing.freeze(driver, machine, fleet.config.key, parts, keep=True)
-        except InfrastructureError:
-            await freezing.recovered(driver, machine, fleet.config.key)
-            raise
-        return await _all(fleet, machine, wanted, Frozen(parts, machine.spec, thaw))
+            thaw = await _freeze(fleet, driver, machine, parts)
+            return await _all(fleet, machine, wanted, Frozen(parts, machine.spec, thaw))
+        finally:
+            await asyncio.shield(asyncio.to_thread(remove_tree, parts))  # gigabytes, perhaps: not in this thread
+
+
+async def _freeze(fleet: Fleet, driver: Driver, machine: Machine, parts: Path) -> str | None:
+    """Write the first one down; whatever comes between, it goes on."""
+    try:
+        return await freezing.freeze(driver, machine, fleet.config.key, parts, keep=True)
+    except (InfrastructureError, asyncio.CancelledError):
+        await asyncio.shield(freezing.recovered(driver, machine, fleet.config.key))
+        raise
 
 
 async def _all(

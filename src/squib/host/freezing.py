@@ -6,7 +6,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from squib.contracts.errors import GuestUnreachable, SquibError, Unsupported
+from squib.contracts.errors import Conflict, GuestUnreachable, SquibError, Unsupported
 from squib.contracts.guest import FreezeRequest
 from squib.contracts.machine import Machine
 from squib.host import making, ready
@@ -31,12 +31,13 @@ async def freeze(driver: Driver, machine: Machine, key: bytes, target: Path, *, 
     """
     freezing = able(driver)
     thaw = secrets.token_hex(16) if freezing.lets_go else None
-    async with ready.link(machine, key, seconds=FREEZE_SECONDS) as guest:
-        await guest.freeze(FreezeRequest(thaw))
     try:
+        async with ready.link(machine, key, seconds=FREEZE_SECONDS) as guest:
+            await guest.freeze(FreezeRequest(thaw))
         await freezing.freeze(replace(machine, thaw=thaw), target, keep=keep)
-    except BaseException:
-        _let_on(machine, thaw)
+    except BaseException as error:
+        if not isinstance(error, Conflict):  # refused: it holds all that it held. Else its answer may be lost
+            _let_on(machine, thaw)
         raise
     if keep:
         _let_on(machine, thaw)
@@ -44,13 +45,16 @@ async def freeze(driver: Driver, machine: Machine, key: bytes, target: Path, *, 
     return thaw
 
 
-async def wake(driver: Driver, machine: Machine, key: bytes, known_as: str) -> None:
+async def wake(
+    driver: Driver, machine: Machine, key: bytes, known_as: str, *, seconds: float = ready.READY_SECONDS
+) -> None:
     """Wait for a guest that goes on with the identity of the machine `known_as`, and give it this machine's.
 
     The first request is that very one: all that a guest does first takes longest. Returns once it has answered.
-    Raises SandboxLost or InfrastructureError.
+    Raises SandboxLost, or InfrastructureError after `seconds`.
     """
-    await ready.wait(machine, driver, key, answered=functools.partial(_became, machine, key, known_as))
+    became = functools.partial(_became, machine, key, known_as)
+    await ready.wait(machine, driver, key, answered=became, seconds=seconds)
 
 
 async def _became(machine: Machine, key: bytes, known_as: str) -> bool:
@@ -76,4 +80,5 @@ def _let_on(machine: Machine, thaw: str | None) -> None:
     if thaw is not None:
         place = MachineDir(Path(machine.directory))
         with contextlib.suppress(OSError):
-            (place.config / thaw).touch(mode=0o444)
+            (place.config / thaw).touch()
+            (place.config / thaw).chmod(0o444)

@@ -78,9 +78,11 @@ class Keeper:
         for machine in self._fleet.in_phase(MachinePhase.CLAIMED):
             if self._fleet.drivers.of(machine).workspace(machine) is None:
                 continue
-            used = await usage.disk(Path(machine.directory), _processes(machine))
-            if used > machine.spec.disk:
-                await self._end(machine, f"it held {used} MiB on the disk, over its limit of {machine.spec.disk} MiB")
+            if await _disk(machine) <= machine.spec.disk:
+                continue
+            async with self._fleet.undisturbed(machine.id) as now:  # its frozen memory may have lain there just now
+                if now is machine and (used := await _disk(machine)) > machine.spec.disk:
+                    await self._end(machine, f"it held {used} MiB on the disk, over its limit of {now.spec.disk} MiB")
 
     async def measure_memory(self) -> None:
         """End machines that hold more memory than they may, where no control group keeps them from it."""
@@ -121,6 +123,11 @@ async def _every(seconds: Callable[[], float], work: Callable[[], Awaitable[None
             await work()
         except Exception:
             log.exception("a round over the machines failed")
+
+
+async def _disk(machine: Machine) -> int:
+    """MiB that the machine holds on the disk."""
+    return await usage.disk(Path(machine.directory), _processes(machine))
 
 
 def _processes(machine: Machine) -> list[int]:

@@ -96,6 +96,8 @@ class Pool:
 
     def _note(self, order: Order) -> None:
         """Remember that such a machine was asked for: the next one may wait."""
+        if order.request.disk > SandboxRequest().disk:
+            return  # no machine that waits has so much
         most = min(DEMANDED, self._size)
         usual, request = SandboxRequest(), order.request
         measure = replace(usual, cpu=request.cpu, memory=request.memory) if order.capability.fixed else usual

@@ -1,6 +1,7 @@
 """Sandboxes put to disk, their memory freed, and brought back: the same machine, under the same id and user."""
 
 import asyncio
+import contextlib
 import shutil
 import time
 from dataclasses import replace
@@ -66,6 +67,10 @@ async def resume(fleet: Fleet, machine: Machine) -> Machine | None:
         _unpin(fleet, machine)
         await asyncio.to_thread(remove_tree, place.frozen)
         return None
+    except BaseException:  # given up meanwhile: on disk it is one that is being made, which nobody would adopt
+        with contextlib.suppress(OSError):
+            fleet.keep(machine)
+        raise
     _unpin(fleet, machine)
     await asyncio.to_thread(remove_tree, place.frozen)
     took = round((time.perf_counter() - began) * 1000)

@@ -38,8 +38,13 @@ class Place:
         if text.startswith("unix:/"):
             path = text.removeprefix("unix:")
             return cls("http://host", f"http+unix://{quote(path, safe='')}", path)
-        parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        try:
+            parts = urlsplit(text)
+            good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.username
+            good = good and parts.port != 0
+        except ValueError:  # no port, or half an address
+            good = False
+        if not good:
             words = "must be http://HOST:PORT, https://HOST or unix:/PATH"
             raise InvalidRequest(f"{text!r} is no host's URL: it {words}", fields={"SQUIB_HOST_URL": words})
         return cls(text.rstrip("/"), text.rstrip("/"))

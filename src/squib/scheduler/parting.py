@@ -37,7 +37,8 @@ async def lost_while_idle(job: Job, error: SquibError) -> None:
     """Nothing runs, so nothing is retried: the next message will get a new sandbox."""
     sandbox_id = job.task.sandbox_id
     await detach(job)
-    job.pending.append(await lost(job, sandbox_id, error))
-    await job.emit(**GONE)
+    told = await lost(job, sandbox_id, error)
+    await job.emit(**GONE)  # stands before the event tells of it
+    await job.emit(told)
     if sandbox_id is not None:
         await delete_sandbox(job, sandbox_id)

@@ -1,5 +1,6 @@
 """A sandbox that is put to disk goes on where it was, also under the next process; meanwhile it has no memory."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from squib.contracts import ids
 from squib.contracts.machine import MachinePhase
 from squib.contracts.sandbox import SandboxPhase, SandboxSpec
 from squib.gateway import Gateway
-from squib.host import Host, HostConfig, processes, ready
+from squib.host import Host, HostConfig, processes, ready, records
 from squib.host.snapshots import Stored
 from squib.orchestrator.local import LocalOrchestrator
 from tests import leaks
@@ -127,6 +128,28 @@ async def test_it_survives_the_end_of_squib(bench: Bench, snapshot: Stored, run:
         assert lost.phase is SandboxPhase.LOST
         assert "could not go on" in (lost.detail or "")
     assert leaks.find(before.id, damaged.id) == []
+
+
+async def test_one_whose_return_is_given_up_stays_on_the_disk(host: Host, bench: Bench, run: Run) -> None:
+    if not bench.capability.pause:
+        pytest.skip("its machines can't be suspended")
+    spec = _sandbox()
+    machine = await host.claim(spec)
+    await run(machine, "echo work > file")
+    assert await host.suspend(spec.id)
+    place = Path(machine.directory)
+    returning = asyncio.create_task(host.resume(spec.id))
+    async with asyncio.timeout(20):
+        while (record := records.load(place)) is not None and record.phase is MachinePhase.SUSPENDED:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    returning.cancel()
+    await asyncio.gather(returning, return_exceptions=True)
+    record = records.load(place)
+    assert record is not None
+    assert (record.phase, record.sandbox_id) == (MachinePhase.SUSPENDED, spec.id), "the next squib would keep it"
+    again = await host.resume(spec.id)
+    assert again is not None
+    assert (await run(again, "cat file")).stdout == "work\n"
 
 
 def _damage(frozen: Path) -> None:

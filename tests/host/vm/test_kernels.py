@@ -39,11 +39,6 @@ def test_the_one_that_set_up_made_is_whole_and_is_not_made_again() -> None:
     assert found.vmlinux.read_bytes()[:4] == b"\x7fELF"
 
 
-@pytest.mark.needs("qemu")
-async def test_one_that_is_there_is_not_made_again() -> None:
-    assert await kernels.ensure(IMAGES, Quiet()) == kernels.get(IMAGES)
-
-
 def test_old_ones_and_what_was_left_half_made_go(tmp_path: Path) -> None:
     for name in ("old", "previous", "new", ".making-now", ".making-long-ago"):
         (tmp_path / name).mkdir()

@@ -117,6 +117,10 @@ async def test_what_is_damaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="No such file"):
         async with Templates().borrowed(tmp_path / "absent", 8):
             pass
+    os.truncate(tmp_path / memory.MAP, 17)
+    with pytest.raises(InfrastructureError, match="map is cut short"):
+        async with Templates().borrowed(tmp_path, 8):
+            pass
 
 
 def test_a_process_without_a_machine_has_no_memory_to_save(tmp_path: Path) -> None:

@@ -213,9 +213,10 @@ class ContainerDriver:
         if self._swept:
             return
         self._swept = True
-        known = {place.id for place in self._ground.state.found()}
         try:
-            for name in await engine.named(f"squib.host={self._ground.groups.name}"):
+            names = await engine.named(f"squib.host={self._ground.groups.name}")
+            known = {place.id for place in self._ground.state.found()}  # looked at last: a directory comes first
+            for name in names:
                 if name not in known:
                     await engine.remove(name)
                     log.info("removed a container without a machine", machine=name)

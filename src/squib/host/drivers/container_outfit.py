@@ -63,10 +63,10 @@ async def take_back(ground: Ground, machine: Machine) -> None:
     """End what still runs, and give back all that was held. Raises InfrastructureError."""
     await vacate(ground, machine)
     groups = cgroups.in_all(cgroups.from_top(machine.cgroups[0])) if machine.cgroups else []
-    for pause in _PAUSES:  # a process leaves its groups a moment after it has ended
+    for pause in (0, *_PAUSES):  # a process leaves its groups a moment after it has ended
+        await asyncio.sleep(pause)
         if cgroups.remove(tuple(map(str, groups))):
             break
-        await asyncio.sleep(pause)
     else:
         raise InfrastructureError(f"control groups of {machine.id} are still in use")
     for above in {group.parent for group in groups} - set(ground.groups.places):

@@ -1,4 +1,4 @@
-"""Machines with a kernel of their own by Firecracker, each under its jailer: what production runs.
+"""Machines with a kernel of their own by Firecracker, each under its jailer: not offered yet.
 
 A machine's monitor has a user, a root directory, a network and control groups of its own, and Firecracker's own
 system call filter. What a machine is made of is `firecracker_steps`, where its files lie `firecracker_jail`.

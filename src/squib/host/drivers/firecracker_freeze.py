@@ -15,6 +15,7 @@ from squib.host.firecracker.command import Jail
 async def freeze(start: Start, machine: Machine, target: Path, *, keep: bool) -> None:
     """Pause the machine, write it below `target`, and with `keep` let it go on. Raises InfrastructureError."""
     jail = start.jail(machine)
+    target.chmod(0o700)  # a tenant's memory and work: root alone links it into jails
     async with start.client(machine) as vmm:
         await vmm.attach()
         try:

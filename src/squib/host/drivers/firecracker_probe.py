@@ -14,6 +14,7 @@ from squib.contracts.machine import Machine, MachineSpec
 from squib.host import machines, processes
 from squib.host.drivers import firecracker_jail as jails
 from squib.host.drivers import firecracker_steps as steps
+from squib.host.drivers import qemu_start
 from squib.host.drivers.firecracker_start import Programs, Start
 from squib.host.ground import MIB, Ground, console_tail, vacate
 from squib.host.network import room
@@ -94,7 +95,7 @@ async def _try(start: Start) -> str:
 
 async def _furnish(start: Start, draft: Machine) -> Sequence[str]:
     """Two drives that nobody reads."""
-    jail, kernel = start.jail(draft), start.kernel()
+    jail, kernel = start.jail(draft), qemu_start.kernel(start.ground)
     await jails.make(jail)
     for name in (jails.ROOT, jails.DRIVE):
         jails.write(jail, name, bytes(MIB))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squib.contracts import codec
-from squib.contracts.errors import DriverUnavailable, ImageError, InfrastructureError, NotFound
+from squib.contracts.errors import DriverUnavailable, InfrastructureError
 from squib.contracts.guest import GuestConfig
 from squib.contracts.machine import Machine, MachineSpec
 from squib.host import interpreters, machines
@@ -28,7 +28,6 @@ from squib.host.machines import Program
 from squib.host.network import relay, room
 from squib.host.vm import cpio, drives, kernels
 
-_GATEWAY_PORT = 8990
 _PYTHON = "/usr/bin/python3"
 _UNBOUNDED = 2**32  # MiB: what bounds the machine's drive is its size
 #: What Firecracker and the relay need beside the machine's memory, and how many threads they have.
@@ -56,7 +55,7 @@ class Start:
 
     async def boot(self, draft: Machine, config: GuestConfig) -> Machine:
         """Boot the machine from its image. Raises DriverUnavailable or InfrastructureError."""
-        spec, jail, kernel = draft.spec, self.jail(draft), self.kernel()
+        spec, jail, kernel = draft.spec, self.jail(draft), qemu_start.kernel(self.ground)
         words = (
             f"squib.python={spec.python or _PYTHON}",
             f"squib.pids={spec.pids}",
@@ -129,13 +128,6 @@ class Start:
         """The machine's jail."""
         return jails.of(machine, self.programs.firecracker)
 
-    def kernel(self) -> kernels.Kernel:
-        """The kernel to boot. Raises DriverUnavailable."""
-        try:
-            return kernels.get(self.ground.state.root)
-        except (NotFound, ImageError) as error:
-            raise DriverUnavailable(error.detail, advice=error.advice) from error
-
     def _addition(self, config: GuestConfig) -> bytes:
         """What only this machine's first root file system has: the guest and its configuration."""
         return cpio.archive(
@@ -174,7 +166,7 @@ def _relay(place: MachineDir, namespace: int) -> Iterator[Program]:
     program.chmod(0o444)
     life, other = os.pipe()
     try:
-        ends = (str(qemu_start.PORT), str(place.socket), str(_GATEWAY_PORT), str(place.gateway_socket))
+        ends = (str(qemu_start.PORT), str(place.socket), str(qemu_start.GATEWAY_PORT), str(place.gateway_socket))
         yield Program(
             (qemu_start.python(), *interpreters.FLAGS, str(program), str(life), *ends),
             descriptors=(life, other, namespace),

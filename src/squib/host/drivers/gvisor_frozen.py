@@ -100,6 +100,7 @@ async def _run(machine: Machine, argv: tuple[str, ...]) -> None:
     process = await asyncio.create_subprocess_exec(
         *argv,
         cwd="/",
+        env={"PATH": os.defpath},  # it runs as the machine's user: nothing of ours
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -1,6 +1,7 @@
 """Freezes a machine: its memory, its state and its drive into a directory that others, or itself, go on from."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from squib.contracts.errors import InfrastructureError
@@ -21,7 +22,8 @@ async def freeze(machine: Machine, target: Path, *, keep: bool) -> None:
             await asyncio.to_thread(memory.save, machine.pid or 0, target)
             await drives.freeze(directory, target, qemu_start.drive_size(machine.spec), keep=keep)
         except BaseException as error:
-            await asyncio.shield(monitor.command("cont"))  # it goes on as if nothing had been
+            with contextlib.suppress(InfrastructureError):  # it goes on, if it still can
+                await asyncio.shield(monitor.command("cont"))
             if isinstance(error, OSError):
                 raise InfrastructureError(f"the machine can't be written to disk: {error}") from error
             raise

@@ -23,7 +23,7 @@ CHUNK = 65_536
 #: second one, which comes after a second. A machine that refuses is still booting, and has to work for each refusal.
 PROBE_SECONDS, REFUSED_SECONDS = 0.05, 0.03
 _IN, _OUT = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
-_UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN)
+_UNDER_WAY = (0, errno.EINPROGRESS)  # EAGAIN of a unix socket: its backlog is full, and nothing is on its way
 
 
 class Side:

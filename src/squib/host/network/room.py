@@ -1,7 +1,6 @@
 """Makes a room: a network namespace with a tap in it, up, addressed, and with the machine's hardware address known.
 
-As root, a thread of this process makes it and goes; descriptors keep it. As an ordinary user nobody may do that from
-outside: the machine's first program makes it in a user namespace of its own (`enter`).
+A thread of this process makes it and goes; descriptors keep it. Only root may do that.
 """
 
 import asyncio

@@ -26,11 +26,6 @@ def file(path: str, content: bytes, *, executable: bool = False) -> Entry:
     return Entry(path, stat.S_IFREG | (0o755 if executable else 0o644), content)
 
 
-def link(path: str, target: str) -> Entry:
-    """A symbolic link."""
-    return Entry(path, stat.S_IFLNK | 0o777, target.encode())
-
-
 def archive(entries: Iterable[Entry]) -> bytes:
     """The whole archive, padded so that another one may follow it."""
     made = bytearray()

@@ -4,7 +4,6 @@ Made of Debian's packages, which are only unpacked: the same packages and the sa
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import platform
@@ -66,13 +65,6 @@ def get(state: Path) -> Kernel:
             f"the kernel at {path} is damaged: {error}", advice=f"rm -r {path.parent}. {ADVICE}"
         ) from error
     return _at(kernel, found)
-
-
-async def ensure(state: Path, progress: Progress, *, apt_sources: Path | None = None) -> Kernel:
-    """The kernel that is there, or a new one. Raises ImageError."""
-    with contextlib.suppress(NotFound, ImageError):
-        return get(state)
-    return await build(state, progress, apt_sources=apt_sources)
 
 
 async def build(state: Path, progress: Progress, *, apt_sources: Path | None = None) -> Kernel:

@@ -61,7 +61,10 @@ def save(pid: int, target: Path) -> None:
 
 def load(directory: Path, target: int) -> None:
     """Put what `save` wrote into fresh memory of the same size. Raises OSError or ValueError."""
-    (size, count), *runs = _ENTRY.iter_unpack((directory / MAP).read_bytes())
+    try:
+        (size, count), *runs = _ENTRY.iter_unpack((directory / MAP).read_bytes())
+    except struct.error as error:
+        raise ValueError("the frozen memory's map is cut short") from error
     if size != os.fstat(target).st_size or count != len(runs):
         raise ValueError("the frozen memory is of another size")
     with (directory / CONTENT).open("rb", buffering=0) as content:

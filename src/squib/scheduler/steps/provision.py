@@ -51,11 +51,14 @@ async def provision(job: Job) -> str:
         else:
             await attach(job)
     if job.task.started_at is None:
-        job.started_at = time.time()  # who waited for room has not begun; its next write says so
+        job.started_at = time.time()  # who waited for room has not begun
     if progress.told_of != sandbox.id:
         progress.told_of = sandbox.id
         job.pending.append(_created(sandbox))
-    return "run" if _nothing_to_bring(job.task, progress) else "repository"
+    if _nothing_to_bring(job.task, progress):
+        return "run"  # whose first write says when the task began
+    await job.emit(started_at=job.started_at)
+    return "repository"
 
 
 def _nothing_to_bring(task: Task, progress: Progress) -> bool:
